@@ -1,0 +1,284 @@
+// Package bolt keeps people in one bbolt file on a local disk. A write that was
+// acknowledged is synced to the disk; writers that come together share one
+// sync. The file has one owner: a second process is refused. The package knows
+// nothing of HTTP, of clocks, or of what a birthday is good for.
+//
+// Network file systems are outside what bbolt promises: its lock and its memory
+// map need a local disk.
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bberrors "go.etcd.io/bbolt/errors"
+
+	"birthday-demo/app/birthday"
+	"birthday-demo/app/store/coalesce"
+)
+
+var (
+	// ErrLocked says that another process has the file open.
+	ErrLocked = errors.New("in use by another process")
+
+	// ErrDamaged marks a file that cannot be trusted: damaged, cut off, or
+	// not one of ours. Such a file is never changed.
+	ErrDamaged = errors.New("the file cannot be used")
+)
+
+const (
+	// lockTimeout is how long Open waits for another process to let go.
+	lockTimeout = 5 * time.Second
+
+	// maxBatch bounds one commit. It is the default of requests in flight:
+	// more cannot wait at once.
+	maxBatch = 1024
+)
+
+// Names of the buckets, and what the meta bucket holds.
+var (
+	peopleBucket = []byte("people") // username in NFC → record
+	metaBucket   = []byte("meta")   // formatKey → formatValue
+	formatKey    = []byte("format")
+	formatName   = []byte("birthday-demo ")
+	formatValue  = []byte("birthday-demo 1")
+	probeKey     = []byte("probe") // written to see whether the disk has space again
+)
+
+// Store is a birthday.Store in one bbolt file.
+type Store struct {
+	db     *bbolt.DB
+	writer *coalesce.Writer[birthday.Person]
+	full   atomic.Bool // the last write found no space
+	failed atomic.Pointer[error]
+	onFail func(error)
+	close  func() error
+}
+
+var _ birthday.Store = (*Store)(nil)
+
+// Open opens the file at path, or creates it with mode 0600 when there is none.
+// It reads the whole file once to verify it: some 0.1 s for a million people.
+//
+// onFail is called at most once, when the disk failed to keep a commit. From
+// then on every write is refused: what the disk holds can only be known by
+// opening the file afresh, so the process should end.
+//
+// Open waits up to 5 seconds for another process to let go of the file, then
+// gives ErrLocked. A file that is damaged, cut off or foreign gives ErrDamaged
+// and is left as it is.
+func Open(path string, onFail func(error)) (*Store, error) {
+	if err := createIfMissing(path); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if err := Verify(path); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout:      lockTimeout,
+		FreelistType: bbolt.FreelistMapType,
+		NoStatistics: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", openError(path, err))
+	}
+	s := &Store{db: db, onFail: onFail}
+	s.writer = coalesce.New(maxBatch, s.putAll)
+	s.close = sync.OnceValue(func() error {
+		s.writer.Close()
+		return db.Close()
+	})
+	return s, nil
+}
+
+// Put makes the person durable, together with others that are waiting.
+func (s *Store) Put(ctx context.Context, p birthday.Person) error {
+	if _, exists := birthday.NewDate(p.Born.Year, p.Born.Month, p.Born.Day); !exists {
+		return errors.New("put a person: the birth date is no day of the calendar") // it would read as damage
+	}
+	err := s.writer.Do(ctx, p)
+	if errors.Is(err, coalesce.ErrClosed) || errors.Is(err, coalesce.ErrUnknown) {
+		err = fmt.Errorf("%w: %w", birthday.ErrUnavailable, err)
+	}
+	if err != nil {
+		return fmt.Errorf("put a person: %w", err)
+	}
+	return nil
+}
+
+// putAll commits a batch, and is never called twice at once.
+func (s *Store) putAll(people []birthday.Person) error {
+	return s.update(func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket(peopleBucket)
+		for _, p := range people {
+			if err := bucket.Put([]byte(p.Username), encode(p)); err != nil {
+				return fmt.Errorf("%w: %w", coalesce.ErrAborted, err)
+			}
+		}
+		return nil
+	})
+}
+
+// Get reads one person.
+func (s *Store) Get(_ context.Context, name birthday.Username) (birthday.Person, error) {
+	p := birthday.Person{Username: name}
+	err := s.view(func(bucket *bbolt.Bucket) (err error) {
+		key := []byte(name)
+		record := bucket.Get(key)
+		if record == nil {
+			return birthday.ErrNotFound
+		}
+		p.Born, err = decode(key, record)
+		return err
+	})
+	if err != nil {
+		return birthday.Person{}, fmt.Errorf("get a person: %w", err)
+	}
+	return p, nil
+}
+
+// Delete removes one person, in a commit of its own: erasure is rare, and needs
+// to know whether there was someone.
+func (s *Store) Delete(ctx context.Context, name birthday.Username) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("delete a person: %w", err)
+	}
+	err := s.update(func(tx *bbolt.Tx) error {
+		bucket, key := tx.Bucket(peopleBucket), []byte(name)
+		if bucket.Get(key) == nil {
+			return birthday.ErrNotFound
+		}
+		return bucket.Delete(key)
+	})
+	if err != nil {
+		return fmt.Errorf("delete a person: %w", err)
+	}
+	return nil
+}
+
+// After reads a page of people in the order of the bytes of their usernames.
+func (s *Store) After(_ context.Context, name birthday.Username, limit int) ([]birthday.Person, error) {
+	var people []birthday.Person
+	err := s.view(func(bucket *bbolt.Bucket) error {
+		cursor, start := bucket.Cursor(), []byte(name)
+		key, record := cursor.Seek(start)
+		if bytes.Equal(key, start) {
+			key, record = cursor.Next()
+		}
+		for ; key != nil && len(people) < limit; key, record = cursor.Next() {
+			born, err := decode(key, record)
+			if err != nil {
+				return err
+			}
+			people = append(people, birthday.Person{Username: birthday.Username(key), Born: born})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read a page of people: %w", err)
+	}
+	return people, nil
+}
+
+// Ping gives an error when a write would fail. After a write that found the
+// disk full it tries a small one, so that it notices when there is space again.
+func (s *Store) Ping(context.Context) error {
+	err := s.view(func(*bbolt.Bucket) error { return nil })
+	if failed := s.failed.Load(); err == nil && failed != nil {
+		err = *failed
+	}
+	if err == nil && s.full.Load() {
+		err = s.update(func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Put(probeKey, nil) })
+	}
+	if err != nil {
+		return fmt.Errorf("ping store: %w", err)
+	}
+	return nil
+}
+
+// Size gives the length of the file in bytes.
+func (s *Store) Size() (int64, error) {
+	info, err := os.Stat(s.db.Path())
+	if err != nil {
+		return 0, fmt.Errorf("size of store: %w", err)
+	}
+	return info.Size(), nil
+}
+
+// Close finishes the commit at work and lets go of the file. It may be called
+// again.
+func (s *Store) Close() error { return s.close() }
+
+// view runs read on the people, in a transaction of its own.
+func (s *Store) view(read func(*bbolt.Bucket) error) error {
+	err := s.db.View(func(tx *bbolt.Tx) error { return read(tx.Bucket(peopleBucket)) })
+	return closedIsUnavailable(err)
+}
+
+// update runs change in a transaction and commits it. An error of change itself
+// is the caller's; one of the commit tells about the disk.
+func (s *Store) update(change func(*bbolt.Tx) error) error {
+	if failed := s.failed.Load(); failed != nil {
+		return *failed
+	}
+	var ours error
+	err := s.db.Update(func(tx *bbolt.Tx) error {
+		ours = change(tx)
+		return ours
+	})
+	switch {
+	case err == nil:
+		s.full.Store(false)
+		return nil
+	case ours != nil || errors.Is(err, bberrors.ErrDatabaseNotOpen):
+		return closedIsUnavailable(err)
+	case noSpace(err):
+		s.full.Store(true)
+		return fmt.Errorf("%w: %w; make space on the disk", birthday.ErrUnavailable, err)
+	}
+	return s.fail(err)
+}
+
+// fail remembers that the disk did not keep a commit and says so, once. After a
+// failed sync the kernel may drop what it could not write and report success
+// the next time, so nothing but a fresh look at the file can be trusted.
+func (s *Store) fail(cause error) error {
+	err := fmt.Errorf("%w: the disk failed to keep a commit, so the file must be opened afresh: %w", birthday.ErrUnavailable, cause)
+	if s.failed.CompareAndSwap(nil, &err) {
+		s.onFail(err)
+	}
+	return err
+}
+
+func closedIsUnavailable(err error) error {
+	if errors.Is(err, bberrors.ErrDatabaseNotOpen) {
+		return fmt.Errorf("%w: %w", birthday.ErrUnavailable, err)
+	}
+	return err
+}
+
+// noSpace says whether a commit failed only for want of space: the write itself
+// was refused, nothing was synced, and the next one may succeed. A sync that
+// reports want of space is another matter: what it was to sync is in doubt.
+func noSpace(err error) bool {
+	const growing = "file resize error" // bbolt gives this one as text only
+	var write *fs.PathError
+	isWrite := errors.As(err, &write) && write.Op == "write"
+	for _, reason := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
+		if isWrite && errors.Is(err, reason) ||
+			strings.Contains(err.Error(), growing) && strings.Contains(err.Error(), reason.Error()) {
+			return true
+		}
+	}
+	return false
+}

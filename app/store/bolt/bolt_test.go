@@ -1,0 +1,217 @@
+package bolt_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"birthday-demo/app/birthday"
+	"birthday-demo/app/store/bolt"
+	"birthday-demo/app/store/storetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// open opens the store at path; a failure of its disk fails the test.
+func open(t testing.TB, path string) *bolt.Store {
+	t.Helper()
+	s, err := bolt.Open(path, func(err error) { t.Errorf("the disk failed: %v", err) })
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func person(t testing.TB, name, born string) birthday.Person {
+	t.Helper()
+	date, err := birthday.ParseDate(born)
+	require.NoError(t, err)
+	return birthday.Person{Username: birthday.Username(name), Born: date}
+}
+
+// name makes a distinct username of each number.
+func name(n int) string {
+	const letters = 8
+	text := make([]byte, letters)
+	for i := range text {
+		text[letters-1-i] = byte('a' + n%26)
+		n /= 26
+	}
+	return string(text)
+}
+
+func TestStore(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) birthday.Store {
+		return open(t, filepath.Join(t.TempDir(), "birthday.db"))
+	})
+}
+
+func TestPeopleOutliveTheProcess(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "birthday.db")
+	s := open(t, path)
+	for n := range 1000 {
+		require.NoError(t, s.Put(t.Context(), person(t, name(n), "1990-05-17")))
+	}
+	require.NoError(t, s.Delete(t.Context(), birthday.Username(name(7))))
+	require.NoError(t, s.Close())
+
+	s = open(t, path)
+	people, err := s.After(t.Context(), "", 2000)
+	require.NoError(t, err)
+	require.Len(t, people, 999)
+}
+
+func TestAnImpossibleDateIsNotStored(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "birthday.db"))
+	require.ErrorContains(t, s.Put(t.Context(), birthday.Person{Username: "ana"}), "no day of the calendar")
+	_, err := s.Get(t.Context(), "ana")
+	require.ErrorIs(t, err, birthday.ErrNotFound)
+}
+
+func TestTheFileIsPrivate(t *testing.T) {
+	folder := t.TempDir()
+	path := filepath.Join(folder, "birthday.db")
+	open(t, path)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode())
+	files, err := os.ReadDir(folder)
+	require.NoError(t, err)
+	require.Len(t, files, 1, "no temporary file is left")
+}
+
+func TestSize(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "birthday.db")
+	size, err := open(t, path).Size()
+	require.NoError(t, err)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, info.Size(), size)
+}
+
+func TestAFileHasOneOwner(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "birthday.db")
+	owner := open(t, path)
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		_, err := bolt.Open(path, nil)
+		require.ErrorIs(t, err, bolt.ErrLocked)
+		require.ErrorContains(t, err, path)
+		require.ErrorContains(t, err, "stop that process")
+		require.InDelta(t, 5, time.Since(start).Seconds(), 0.2)
+	})
+	require.NoError(t, owner.Close())
+	open(t, path)
+}
+
+func TestTwoProcessesMayCreateAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "birthday.db")
+	const rivals = 8
+	ana := person(t, "ana", "1990-05-17")
+	results := make(chan error, rivals)
+	for range rivals {
+		go func() {
+			s, err := bolt.Open(path, nil)
+			if err == nil {
+				err = errors.Join(s.Put(context.Background(), ana), s.Close())
+			}
+			results <- err
+		}()
+	}
+	for range rivals {
+		require.NoError(t, <-results)
+	}
+}
+
+func TestAMissingFolderIsExplained(t *testing.T) {
+	_, err := bolt.Open(filepath.Join(t.TempDir(), "no", "such", "birthday.db"), nil)
+	require.ErrorContains(t, err, "does not exist; make it (mkdir -p ")
+}
+
+// TestReleasedFormats opens the files that released versions wrote; see
+// testdata/README.md.
+func TestReleasedFormats(t *testing.T) {
+	for _, file := range []string{"format-1.db"} {
+		t.Run(file, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), file)
+			copyFile(t, filepath.Join("testdata", file), path)
+			s := open(t, path)
+			people, err := s.After(t.Context(), "", 100)
+			require.NoError(t, err)
+			require.Equal(t, []birthday.Person{
+				person(t, "Ana", "1990-05-17"),
+				person(t, "ana", "0001-01-01"),
+				person(t, "leap", "2000-02-29"),
+				person(t, "Ána", "9999-12-31"),
+				person(t, "さくら", "1969-12-31"),
+			}, people)
+		})
+	}
+}
+
+func copyFile(t testing.TB, from, to string) {
+	t.Helper()
+	source, err := os.Open(from)
+	require.NoError(t, err)
+	defer func() { _ = source.Close() }()
+	target, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	require.NoError(t, err)
+	_, err = io.Copy(target, source)
+	require.NoError(t, errors.Join(err, target.Close()))
+}
+
+func BenchmarkVerify(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "birthday.db")
+	s := open(b, path)
+	const people = 100_000
+	fill(b, s, people)
+	require.NoError(b, s.Close())
+	b.ResetTimer()
+	for b.Loop() {
+		require.NoError(b, bolt.Verify(path))
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/people, "ns/person")
+}
+
+// fill puts many people, from enough writers that they share commits.
+func fill(t testing.TB, s birthday.Store, people int) {
+	const writers = 256
+	results := make(chan error, writers)
+	for w := range writers {
+		go func() {
+			var err error
+			for n := w; n < people && err == nil; n += writers {
+				err = s.Put(context.Background(), person(t, name(n*7919), "1990-05-17"))
+			}
+			results <- err
+		}()
+	}
+	for range writers {
+		require.NoError(t, <-results)
+	}
+}
+
+func ExampleOpen() {
+	folder, err := os.MkdirTemp("", "example")
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = os.RemoveAll(folder) }()
+
+	store, err := bolt.Open(filepath.Join(folder, "birthday.db"), func(err error) { fmt.Println("stop:", err) })
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = store.Close() }()
+	_, err = store.Get(context.Background(), "ana")
+	fmt.Println(errors.Is(err, birthday.ErrNotFound))
+	// Output: true
+}

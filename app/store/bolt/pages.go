@@ -1,0 +1,326 @@
+package bolt
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+)
+
+// This file reads bbolt's pages by their format, bounds checked at every step,
+// so that a damaged file ends in an error and never in a crash. The format has
+// been the same since 2013; it is written down in bbolt's internal/common
+// (page.go, meta.go, inode.go). Numbers are in the byte order of the machine.
+//
+// A page is a header, its elements, then the elements' keys and values without
+// a gap. That they are packed so is checked too: it is what shows a page whose
+// number of elements was damaged.
+const (
+	headerSize  = 16 // id uint64, flags uint16, count uint16, overflow uint32
+	elementSize = 16 // leaf: flags, pos, ksize, vsize uint32; branch: pos, ksize uint32, child uint64
+	metaSize    = 64 // see meta
+
+	branchPage   = 0x01
+	leafPage     = 0x02
+	freelistPage = 0x10
+
+	bucketElement = 0x01 // flag of a leaf's element: the value is a bucket
+
+	metaMagic   = 0xED0CDAED
+	metaVersion = 2
+	noFreelist  = ^uint64(0)
+)
+
+var order = binary.NativeEndian
+
+// visitor gives, for the name of a bucket, what to call for each of its pairs.
+type visitor func(bucket []byte) (func(key, value []byte) error, error)
+
+// walker goes through a file once and marks every page that it meets.
+type walker struct {
+	file     io.ReaderAt
+	pageSize uint64
+	seen     []bool // by page: has its one place, in a tree or in the list of free pages
+}
+
+// walkFile visits every bucket and pair of a bbolt file of the given size, in
+// the order of keys, and gives an error unless every page is in order.
+func walkFile(file io.ReaderAt, size int64, visit visitor) error {
+	m, err := readMeta(file, size)
+	if err != nil {
+		return err
+	}
+	w := &walker{file: file, pageSize: m.pageSize, seen: make([]bool, m.pages)}
+	w.seen[0], w.seen[1] = true, true // the meta pages
+	if m.freelist != noFreelist {
+		if err := w.freelist(m.freelist); err != nil {
+			return err
+		}
+	}
+	root := func(flags uint32, key, value []byte) error {
+		if flags != bucketElement {
+			return errForeign // a pair outside of every bucket
+		}
+		return w.bucket(key, value, visit)
+	}
+	if err := w.tree(m.root, nil, nil, root); err != nil {
+		return err
+	}
+	for id, seen := range w.seen {
+		if !seen {
+			return fmt.Errorf("page %d is lost: neither used nor free", id)
+		}
+	}
+	return nil
+}
+
+// meta is what a meta page says of the file.
+type meta struct {
+	pageSize, root, freelist, pages, txid uint64
+}
+
+// readMeta reads both meta pages and gives the newer one. A crash never leaves a
+// damaged one: it is written alone, and fits one sector of a disk.
+func readMeta(file io.ReaderAt, size int64) (meta, error) {
+	first, err := metaAt(file, 0)
+	if err != nil {
+		return meta{}, err
+	}
+	second, err := metaAt(file, int64(first.pageSize)) //nolint:gosec // a checksum guards the number, and 32 bits held it
+	if err != nil {
+		return meta{}, err
+	}
+	newest := first
+	if second.txid > first.txid {
+		newest = second
+	}
+	if held := uint64(size) / newest.pageSize; newest.pages > held || newest.pages < 2 { //nolint:gosec // a file's size is not negative
+		return meta{}, fmt.Errorf("it is cut off: %d of %d pages", held, newest.pages)
+	}
+	return newest, nil
+}
+
+func metaAt(file io.ReaderAt, offset int64) (meta, error) {
+	page := make([]byte, headerSize+metaSize)
+	if _, err := file.ReadAt(page, offset); err != nil {
+		return meta{}, fmt.Errorf("meta page: %w", err)
+	}
+	b := page[headerSize:]
+	if order.Uint32(b) != metaMagic || order.Uint32(b[4:]) != metaVersion {
+		return meta{}, errForeign
+	}
+	sum := fnv.New64a()
+	_, _ = sum.Write(b[:56]) // never fails, by the contract of hash.Hash
+	if order.Uint64(b[56:]) != sum.Sum64() {
+		return meta{}, errors.New("the checksum of a meta page is wrong")
+	}
+	m := meta{
+		pageSize: uint64(order.Uint32(b[8:])),
+		root:     order.Uint64(b[16:]), // and a sequence that is not used
+		freelist: order.Uint64(b[32:]),
+		pages:    order.Uint64(b[40:]),
+		txid:     order.Uint64(b[48:]),
+	}
+	if m.pageSize < 1024 {
+		return meta{}, fmt.Errorf("a page size of %d", m.pageSize)
+	}
+	return m, nil
+}
+
+// page is one page with its overflow, or the inline page of a small bucket.
+type page struct {
+	id    uint64
+	flags uint16
+	count int
+	data  []byte // with the header
+}
+
+func (p page) fault(what string) error { return fmt.Errorf("page %d: %s", p.id, what) }
+
+// page reads a page, and marks it as seen.
+func (w *walker) page(id uint64) (page, error) {
+	known := uint64(len(w.seen))
+	if id >= known {
+		return page{}, fmt.Errorf("page %d is behind the end", id)
+	}
+	data := make([]byte, w.pageSize)
+	if err := w.read(data, id); err != nil {
+		return page{}, err
+	}
+	p := page{id, order.Uint16(data[8:]), int(order.Uint16(data[10:])), data}
+	if order.Uint64(data) != id {
+		return page{}, p.fault("carries another number")
+	}
+	overflow := uint64(order.Uint32(data[12:]))
+	if id+overflow >= known {
+		return page{}, p.fault("overflows the end")
+	}
+	for i := id; i <= id+overflow; i++ {
+		if err := w.mark(i); err != nil {
+			return page{}, err
+		}
+	}
+	if overflow > 0 {
+		p.data = make([]byte, (1+overflow)*w.pageSize)
+		if err := w.read(p.data, id); err != nil {
+			return page{}, err
+		}
+	}
+	return p, nil
+}
+
+func (w *walker) read(data []byte, id uint64) error {
+	if _, err := w.file.ReadAt(data, int64(id*w.pageSize)); err != nil { //nolint:gosec // id is below the file's number of pages
+		return fmt.Errorf("page %d: %w", id, err)
+	}
+	return nil
+}
+
+func (w *walker) mark(id uint64) error {
+	if w.seen[id] {
+		return fmt.Errorf("page %d is used twice", id)
+	}
+	w.seen[id] = true
+	return nil
+}
+
+// freelist marks the free pages, which page id lists in ascending order.
+func (w *walker) freelist(id uint64) error {
+	p, err := w.page(id)
+	if err != nil {
+		return err
+	}
+	list, count := p.data[headerSize:], uint64(p.count) //nolint:gosec // it was a uint16
+	if p.count == 0xFFFF {                              // too many for the header: the first number is the count
+		count, list = order.Uint64(list), list[8:]
+	}
+	if p.flags != freelistPage || count > uint64(len(list)/8) {
+		return p.fault("is no list of free pages")
+	}
+	last := uint64(1)
+	for i := range count {
+		free := order.Uint64(list[8*i:])
+		if free <= last || free >= uint64(len(w.seen)) {
+			return p.fault("lists free pages that cannot be")
+		}
+		if err := w.mark(free); err != nil {
+			return err
+		}
+		last = free
+	}
+	return nil
+}
+
+// bucket visits the pairs of a bucket, whose header is value: the number of its
+// root page, or 0 and the page itself when it is small.
+func (w *walker) bucket(name, value []byte, visit visitor) error {
+	pair, err := visit(name)
+	if err != nil {
+		return err
+	}
+	if len(value) < 16 {
+		return errors.New("the header of a bucket is cut off")
+	}
+	leaf := func(flags uint32, key, value []byte) error {
+		if flags != 0 {
+			return errors.New("a pair is marked as something else")
+		}
+		return pair(key, value)
+	}
+	root, inline := order.Uint64(value), value[16:]
+	switch {
+	case root != 0 && len(inline) == 0:
+		return w.tree(root, nil, nil, leaf)
+	case root != 0 || len(inline) < headerSize:
+		return errors.New("the header of a bucket is damaged")
+	}
+	p := page{0, order.Uint16(inline[8:]), int(order.Uint16(inline[10:])), inline}
+	if p.flags != leafPage {
+		return p.fault("is no leaf")
+	}
+	return p.elements(nil, nil, func(e element) error { return leaf(e.flags, e.key, e.value) })
+}
+
+// tree visits the leaves below page id. All keys are from low on and, unless
+// high is nil, below it.
+func (w *walker) tree(id uint64, low, high []byte, leaf func(flags uint32, key, value []byte) error) error {
+	p, err := w.page(id)
+	if err != nil {
+		return err
+	}
+	switch p.flags {
+	case leafPage:
+		return p.elements(low, high, func(e element) error { return leaf(e.flags, e.key, e.value) })
+	case branchPage:
+		if p.count == 0 {
+			return p.fault("is a branch without children")
+		}
+		return p.elements(low, high, func(e element) error { return w.tree(e.child, e.key, e.next, leaf) })
+	}
+	return p.fault("is neither branch nor leaf")
+}
+
+// element is a pair of a leaf, or a child of a branch and its bounds.
+type element struct {
+	flags      uint32
+	key, value []byte
+	child      uint64
+	next       []byte // the next element's key, or the bound of the page
+}
+
+// elements gives each element to visit, and checks that they are packed and
+// their keys ascend within the bounds.
+func (p page) elements(low, high []byte, visit func(element) error) error {
+	end := headerSize + p.count*elementSize
+	if end > len(p.data) {
+		return p.fault("has more elements than fit")
+	}
+	if p.count == 0 && len(bytes.Trim(p.data[end:], "\x00")) > 0 {
+		return p.fault("is said to be empty, and is not")
+	}
+	var before element
+	for i := range p.count {
+		e, behind, err := p.element(i, end)
+		if err != nil {
+			return err
+		}
+		if i == 0 && bytes.Compare(e.key, low) < 0 || i > 0 && bytes.Compare(e.key, before.key) <= 0 ||
+			high != nil && bytes.Compare(e.key, high) >= 0 {
+			return p.fault("has keys out of order")
+		}
+		if i > 0 {
+			before.next = e.key
+			if err := visit(before); err != nil {
+				return err
+			}
+		}
+		before, end = e, behind
+	}
+	if p.count == 0 {
+		return nil
+	}
+	before.next = high
+	return visit(before)
+}
+
+// element reads element i, whose key must start at the offset start. It gives
+// the offset behind its value too.
+func (p page) element(i, start int) (e element, end int, err error) {
+	at := headerSize + i*elementSize
+	b := p.data[at:]
+	var pos, ksize, vsize uint32
+	if p.flags == branchPage {
+		pos, ksize, e.child = order.Uint32(b), order.Uint32(b[4:]), order.Uint64(b[8:])
+	} else {
+		e.flags, pos, ksize, vsize = order.Uint32(b), order.Uint32(b[4:]), order.Uint32(b[8:]), order.Uint32(b[12:])
+	}
+	if at+int(pos) != start || int(ksize)+int(vsize) > len(p.data)-start {
+		return e, 0, p.fault("has an element in the wrong place")
+	}
+	middle := start + int(ksize)
+	end = middle + int(vsize)
+	e.key, e.value = p.data[start:middle], p.data[middle:end]
+	return e, end, nil
+}

@@ -1,0 +1,281 @@
+// Package storetest proves that a birthday.Store keeps its contract. Every
+// store runs the same tests, so that a program may change its store without
+// changing its promises.
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"birthday-demo/app/birthday"
+)
+
+// Run tests the stores that open makes. Each call of open gives a new, empty
+// store; Run closes it.
+func Run(t *testing.T, open func(t *testing.T) birthday.Store) {
+	tests := []struct {
+		name string
+		test func(t *testing.T, s birthday.Store)
+	}{
+		{"a stranger is not found", testStranger},
+		{"what was put is got", testPutGet},
+		{"the last put wins", testLastPutWins},
+		{"names are told apart by every byte", testDistinctNames},
+		{"a deleted person is a stranger", testDelete},
+		{"pages are in the order of names", testAfter},
+		{"an acknowledged put is seen by the next get", testReadYourWrites},
+		{"concurrent writers lose nothing", testConcurrentWriters},
+		{"a random history equals a map", testModel},
+		{"a cancelled write is not made", testCancelled},
+		{"a working store answers ping", testPing},
+		{"a closed store is unavailable", testClosed},
+		{"closing in mid-traffic answers every writer", testCloseInTraffic},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := open(t)
+			defer func() { require.NoError(t, s.Close()) }()
+			tt.test(t, s)
+		})
+	}
+}
+
+func person(name, born string) birthday.Person {
+	date, err := birthday.ParseDate(born)
+	if err != nil {
+		panic(err)
+	}
+	return birthday.Person{Username: birthday.Username(name), Born: date}
+}
+
+func put(t *testing.T, s birthday.Store, people ...birthday.Person) {
+	t.Helper()
+	for _, p := range people {
+		require.NoError(t, s.Put(t.Context(), p))
+	}
+}
+
+func testStranger(t *testing.T, s birthday.Store) {
+	_, err := s.Get(t.Context(), "ana")
+	require.ErrorIs(t, err, birthday.ErrNotFound)
+	require.ErrorIs(t, s.Delete(t.Context(), "ana"), birthday.ErrNotFound)
+	people, err := s.After(t.Context(), "", 10)
+	require.NoError(t, err)
+	require.Empty(t, people)
+}
+
+func testPutGet(t *testing.T, s birthday.Store) {
+	people := []birthday.Person{
+		person("ana", "1990-05-17"),
+		person("first", "0001-01-01"),
+		person("last", "9999-12-31"),
+		person("leap", "2000-02-29"),
+		person("さくら", "1970-01-01"),
+		person(strings.Repeat("𐌰", birthday.MaxUsername), "1969-12-31"),
+	}
+	put(t, s, people...)
+	for _, want := range people {
+		got, err := s.Get(t.Context(), want.Username)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+}
+
+func testLastPutWins(t *testing.T, s birthday.Store) {
+	put(t, s, person("ana", "1990-05-17"), person("ana", "1991-06-18"), person("ana", "1991-06-18"))
+	got, err := s.Get(t.Context(), "ana")
+	require.NoError(t, err)
+	require.Equal(t, person("ana", "1991-06-18"), got)
+	people, err := s.After(t.Context(), "", 10)
+	require.NoError(t, err)
+	require.Len(t, people, 1)
+}
+
+func testDistinctNames(t *testing.T, s birthday.Store) {
+	names := []string{"a", "A", "aa", "á", "ana", "Ana", "ANA", "an", "anaa", "ä", "ａ"}
+	for i, name := range names {
+		put(t, s, person(name, fmt.Sprintf("1990-01-%02d", i+1)))
+	}
+	for i, name := range names {
+		got, err := s.Get(t.Context(), birthday.Username(name))
+		require.NoError(t, err)
+		require.Equal(t, person(name, fmt.Sprintf("1990-01-%02d", i+1)), got)
+	}
+}
+
+func testDelete(t *testing.T, s birthday.Store) {
+	put(t, s, person("ana", "1990-05-17"), person("bob", "1990-05-18"))
+	require.NoError(t, s.Delete(t.Context(), "ana"))
+	_, err := s.Get(t.Context(), "ana")
+	require.ErrorIs(t, err, birthday.ErrNotFound)
+	require.ErrorIs(t, s.Delete(t.Context(), "ana"), birthday.ErrNotFound)
+	_, err = s.Get(t.Context(), "bob")
+	require.NoError(t, err, "a neighbour stays")
+	put(t, s, person("ana", "1991-06-18"))
+	got, err := s.Get(t.Context(), "ana")
+	require.NoError(t, err)
+	require.Equal(t, person("ana", "1991-06-18"), got)
+}
+
+func testAfter(t *testing.T, s birthday.Store) {
+	for _, name := range []string{"d", "b", "ä", "a", "Z", "c"} {
+		put(t, s, person(name, "1990-05-17"))
+	}
+	page := func(after birthday.Username, limit int) (names string) {
+		people, err := s.After(t.Context(), after, limit)
+		require.NoError(t, err)
+		for _, p := range people {
+			require.Equal(t, person(string(p.Username), "1990-05-17"), p)
+			names += string(p.Username)
+		}
+		return names
+	}
+	require.Equal(t, "Zabcdä", page("", 10))
+	require.Equal(t, "Za", page("", 2))
+	require.Equal(t, "bc", page("a", 2))
+	require.Equal(t, "dä", page("c", 2))
+	require.Equal(t, "bcdä", page("aa", 10), "from a name that nobody has")
+	require.Empty(t, page("ä", 10))
+}
+
+func testReadYourWrites(t *testing.T, s birthday.Store) {
+	var all sync.WaitGroup
+	for n := range 8 {
+		all.Go(func() {
+			name := string(rune('a' + n))
+			for day := 1; day <= 20; day++ {
+				want := person(name, fmt.Sprintf("1990-05-%02d", day))
+				if err := s.Put(context.Background(), want); err != nil {
+					t.Errorf("put: %v", err)
+				}
+				if got, err := s.Get(context.Background(), want.Username); err != nil || got != want {
+					t.Errorf("got %v, %v after putting %v", got, err, want)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+func testConcurrentWriters(t *testing.T, s birthday.Store) {
+	const writers, each = 32, 20
+	name := func(writer, i int) string {
+		return "w" + strings.Repeat("a", writer) + "b" + strings.Repeat("c", i)
+	}
+	var all sync.WaitGroup
+	for writer := range writers {
+		all.Go(func() {
+			for i := range each {
+				if err := s.Put(context.Background(), person(name(writer, i), "1990-05-17")); err != nil {
+					t.Errorf("put: %v", err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	people, err := s.After(t.Context(), "", writers*each+1)
+	require.NoError(t, err)
+	require.Len(t, people, writers*each)
+	require.True(t, slices.IsSortedFunc(people, func(a, b birthday.Person) int {
+		return strings.Compare(string(a.Username), string(b.Username))
+	}))
+}
+
+// testModel does the same random things to the store and to a map.
+func testModel(t *testing.T, s birthday.Store) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test's choices need no secrecy
+	model := map[birthday.Username]birthday.Person{}
+	for range 300 {
+		name := birthday.Username(rune('a' + random.IntN(8)))
+		want, known := model[name]
+		switch random.IntN(3) {
+		case 0:
+			p := person(string(name), fmt.Sprintf("%04d-01-01", 1+random.IntN(2000)))
+			put(t, s, p)
+			model[name] = p
+		case 1:
+			err := s.Delete(t.Context(), name)
+			require.Equal(t, known, err == nil, "%v", err)
+			require.True(t, known || errors.Is(err, birthday.ErrNotFound))
+			delete(model, name)
+		default:
+			got, err := s.Get(t.Context(), name)
+			require.Equal(t, known, err == nil, "%v", err)
+			require.Equal(t, want, got)
+		}
+	}
+	people, err := s.After(t.Context(), "", 100)
+	require.NoError(t, err)
+	require.Len(t, people, len(model))
+}
+
+func testCancelled(t *testing.T, s birthday.Store) {
+	put(t, s, person("ana", "1990-05-17"))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, s.Put(ctx, person("ana", "1991-06-18")), context.Canceled)
+	require.ErrorIs(t, s.Delete(ctx, "ana"), context.Canceled)
+	got, err := s.Get(t.Context(), "ana")
+	require.NoError(t, err)
+	require.Equal(t, person("ana", "1990-05-17"), got)
+}
+
+func testPing(t *testing.T, s birthday.Store) {
+	require.NoError(t, s.Ping(t.Context()))
+	put(t, s, person("ana", "1990-05-17"))
+	require.NoError(t, s.Ping(t.Context()))
+}
+
+func testClosed(t *testing.T, s birthday.Store) {
+	put(t, s, person("ana", "1990-05-17"))
+	require.NoError(t, s.Close())
+	_, getErr := s.Get(t.Context(), "ana")
+	_, afterErr := s.After(t.Context(), "", 1)
+	for call, err := range map[string]error{
+		"put":    s.Put(t.Context(), person("bob", "1990-05-17")),
+		"get":    getErr,
+		"delete": s.Delete(t.Context(), "ana"),
+		"after":  afterErr,
+		"ping":   s.Ping(t.Context()),
+	} {
+		require.ErrorIs(t, err, birthday.ErrUnavailable, call)
+	}
+}
+
+func testCloseInTraffic(t *testing.T, s birthday.Store) {
+	var all sync.WaitGroup
+	started := make(chan struct{}, 1000)
+	for writer := range 16 {
+		all.Go(func() {
+			for {
+				err := s.Put(context.Background(), person(string(rune('a'+writer)), "1990-05-17"))
+				if err != nil {
+					if !errors.Is(err, birthday.ErrUnavailable) {
+						t.Errorf("put: %v", err)
+					}
+					return
+				}
+				select {
+				case started <- struct{}{}:
+				default:
+				}
+			}
+		})
+	}
+	for range 20 {
+		<-started
+	}
+	require.NoError(t, s.Close())
+	all.Wait()
+}
