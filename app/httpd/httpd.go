@@ -1,0 +1,234 @@
+// Package httpd is what every HTTP port of ours needs, whatever it serves: one
+// wrapper that counts, logs and guards each request, refusals that each service
+// words in its own format, bearer tokens, the client's address behind proxies,
+// statistics, and a server that starts and drains without dropping a request.
+// It knows nothing of birthdays, stores or settings.
+package httpd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"runtime"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+)
+
+// Handler answers a request, or gives the error why not; then it must not have
+// written anything.
+type Handler func(w http.ResponseWriter, r *http.Request) error
+
+// Config says how a service wants its requests wrapped.
+type Config struct {
+	// Refuse writes the answer for an error, in the service's format. It knows
+	// *Refusal and the service's own errors; the rest is a 500. Nil answers in
+	// plain text.
+	Refuse func(w http.ResponseWriter, r *http.Request, err error)
+	// Log takes one line a request, at AccessLevel or, from status 500 on, as
+	// an error.
+	Log         *slog.Logger
+	AccessLevel slog.Level
+	// Metrics and Stats count requests; nil counts nothing.
+	Metrics *Metrics
+	Stats   *Stats
+	// Client gives the address of the client; nil takes the connection's.
+	Client func(*http.Request) netip.Addr
+	// MaxInFlight is how many requests may be at work at once, RateLimit how
+	// many a client may make in a second; 0 is without limit.
+	MaxInFlight int
+	RateLimit   int
+	// StallTimeout ends an answer of which nothing could be written for so
+	// long; 0 leaves that to the server.
+	StallTimeout time.Duration
+}
+
+// service is a Config at work.
+type service struct {
+	Config
+	next     http.Handler
+	limit    *rateLimit
+	inFlight atomic.Int64
+}
+
+// Wrap gives next everything that all requests of a port have in common. Below
+// it, Route says which template a request belongs to.
+func Wrap(next http.Handler, c Config) http.Handler {
+	if c.Refuse == nil {
+		c.Refuse = refuseAsText
+	}
+	if c.Client == nil {
+		c.Client = ClientAddress(nil)
+	}
+	s := &service{Config: c, next: next, limit: newRateLimit(c.RateLimit)}
+	if c.Metrics != nil {
+		c.Metrics.watchInFlight(&s.inFlight)
+	}
+	return s
+}
+
+// ServeHTTP does in one place what a chain of middleware would do in ten: a
+// request passes one wrapper and one writer.
+func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	x := &exchange{ResponseWriter: w, service: s, request: r, route: unknownRoute}
+	header := w.Header()
+	x.id = requestID(r)
+	header.Set("X-Request-Id", x.id)
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	inFlight := s.inFlight.Add(1)
+	defer func() {
+		v := recover()
+		if v != nil {
+			x.recovered(v)
+		}
+		s.inFlight.Add(-1)
+		x.finish(time.Since(start))
+		if x.cut {
+			panic(http.ErrAbortHandler) // net/http closes the connection and logs nothing
+		}
+	}()
+	switch {
+	case s.MaxInFlight > 0 && inFlight > int64(s.MaxInFlight):
+		x.refuse(&Refusal{Status: http.StatusServiceUnavailable, Detail: "too many requests at once; try again in a moment", RetryAfter: time.Second})
+	case s.limit.exceeded(r, s.Client):
+		x.refuse(&Refusal{Status: http.StatusTooManyRequests, Detail: "too many requests from your address; try again in a moment", RetryAfter: time.Second})
+	default:
+		s.next.ServeHTTP(x, r)
+	}
+}
+
+// unknownRoute labels requests that belong to no template.
+const unknownRoute = "other"
+
+// statusClientGone is what the log and the metrics say when the client did not
+// wait for its answer. It is nginx's number; nothing is sent with it.
+const statusClientGone = 499
+
+// exchange is one request and its answer. Handlers below Wrap get it as their
+// ResponseWriter; http.ResponseController finds the real one by Unwrap.
+type exchange struct {
+	http.ResponseWriter
+	service *service
+	request *http.Request
+	id      string // of the request
+	route   string // the template
+	status  int    // 0 until the header is written
+	size    int64  // of the body, in bytes
+	err     error  // why the request was refused
+	cut     bool   // the answer broke off after its header
+}
+
+// Unwrap gives the writer below, for http.ResponseController.
+func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
+
+// WriteHeader notes the status.
+func (x *exchange) WriteHeader(status int) {
+	if status >= 200 && x.status == 0 { // 1xx are only announcements
+		x.status = status
+	}
+	x.ResponseWriter.WriteHeader(status)
+}
+
+// Write counts the bytes and, where a stalled answer is to be ended, gives this
+// write its time.
+func (x *exchange) Write(b []byte) (int, error) {
+	if x.status == 0 {
+		x.status = http.StatusOK
+	}
+	if d := x.service.StallTimeout; d > 0 {
+		deadline := time.Now().Add(d)
+		if err := http.NewResponseController(x.ResponseWriter).SetWriteDeadline(deadline); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			return 0, fmt.Errorf("set the time-out of a write: %w", err)
+		}
+	}
+	n, err := x.ResponseWriter.Write(b)
+	if x.request.Method != http.MethodHead { // net/http keeps its body back
+		x.size += int64(n)
+	}
+	return n, err //nolint:wrapcheck // a writer hands on what it got
+}
+
+// refuse answers with the service's format for err.
+func (x *exchange) refuse(err error) {
+	x.err = err
+	if x.status != 0 { // too late for another answer
+		x.cut = true
+		return
+	}
+	x.service.Refuse(x, x.request, err)
+	if errors.Is(err, context.Canceled) && x.request.Context().Err() != nil {
+		x.status = statusClientGone
+	}
+}
+
+// recovered makes a refusal of a panic. Its value may hold what the client sent,
+// so only an error of the run-time is shown; the stack shows where.
+func (x *exchange) recovered(v any) {
+	if v == http.ErrAbortHandler { //nolint:errorlint,err113 // the documented way to abort, never wrapped
+		x.cut = true
+		return
+	}
+	what := fmt.Sprintf("a %T", v)
+	if e, ok := v.(runtime.Error); ok {
+		what = e.Error()
+	}
+	x.service.Log.Error("panic", "request_id", x.id, "route", x.route, "panic", what, "stack", string(debug.Stack()))
+	x.refuse(fmt.Errorf("panic with %s", what)) //nolint:err113 // shown once, in the log
+}
+
+// finish counts the request and writes its line. The template stands for the
+// path, which holds a username; the query, which may hold a birth date, is left
+// out. The client's address is named only where it is of use against abuse.
+func (x *exchange) finish(took time.Duration) {
+	status := x.status
+	if status == 0 {
+		status = http.StatusOK // net/http sends it when nothing was written
+	}
+	s, method := x.service, knownMethod(x.request.Method)
+	if s.Metrics != nil {
+		s.Metrics.count(x.route, method, status, took)
+	}
+	if s.Stats != nil {
+		s.Stats.count(status, took)
+	}
+	level := s.AccessLevel
+	if status >= http.StatusInternalServerError {
+		level = slog.LevelError
+	}
+	ctx := context.Background() // the request's may be over
+	if !s.Log.Enabled(ctx, level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 8)
+	attrs = append(attrs,
+		slog.String("method", method),
+		slog.String("route", x.route),
+		slog.Int("status", status),
+		slog.Int64("bytes", x.size),
+		slog.Float64("ms", float64(took.Microseconds())/1000),
+		slog.String("request_id", x.id),
+	)
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
+		attrs = append(attrs, slog.String("client", s.Client(x.request).String()))
+	}
+	if x.err != nil && status >= statusClientGone {
+		attrs = append(attrs, slog.String("error", x.err.Error()))
+	}
+	s.Log.LogAttrs(ctx, level, "request", attrs...)
+}
+
+// knownMethod keeps the set of methods in logs and metrics small.
+func knownMethod(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodPatch,
+		http.MethodDelete, http.MethodOptions, http.MethodConnect, http.MethodTrace:
+		return method
+	}
+	return "other"
+}
