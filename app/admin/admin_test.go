@@ -1,0 +1,149 @@
+package admin_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"birthday-demo/app/admin"
+	"birthday-demo/app/httpd"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func well(context.Context) error { return nil }
+
+// port makes an internal port that is ready; change may set other things.
+func port(change ...func(*admin.Config)) http.Handler {
+	c := admin.Config{
+		Ready:    admin.NewReadiness(well),
+		Registry: prometheus.NewRegistry(),
+		Stats:    httpd.NewStats(),
+		Version:  map[string]string{"version": "1.2.3"},
+		Loopback: true,
+		HTTP:     httpd.Config{Log: slog.New(slog.DiscardHandler), StallTimeout: time.Second},
+	}
+	c.Ready.Up()
+	for _, f := range change {
+		f(&c)
+	}
+	return admin.New(c)
+}
+
+func ask(h http.Handler, method, path string, headers ...string) *httptest.ResponseRecorder {
+	r, w := httptest.NewRequest(method, path, nil), httptest.NewRecorder()
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	h.ServeHTTP(w, r)
+	return w
+}
+
+func TestHealthNeverTouchesTheStore(t *testing.T) {
+	h := port(func(c *admin.Config) {
+		c.Ready = admin.NewReadiness(func(context.Context) error { panic("touched") })
+	})
+	w := ask(h, "GET", "/healthz")
+	require.Equal(t, 200, w.Code)
+	require.Equal(t, "ok\n", w.Body.String())
+}
+
+func TestReadiness(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var trouble error
+		pings := 0
+		ready := admin.NewReadiness(func(context.Context) error { pings++; return trouble })
+		h := port(func(c *admin.Config) { c.Ready = ready })
+		requireAnswer := func(status int, text string) {
+			t.Helper()
+			w := ask(h, "GET", "/readyz")
+			require.Equal(t, status, w.Code)
+			require.Equal(t, text+"\n", w.Body.String())
+		}
+		requireAnswer(503, "not ready: starting")
+		ready.Up()
+		requireAnswer(200, "ready")
+		trouble = errors.New("no space left on device")
+		requireAnswer(200, "ready")
+		require.Equal(t, 1, pings, "the store is asked once a second at most")
+		time.Sleep(time.Second)
+		requireAnswer(503, "not ready: no space left on device")
+		trouble = nil
+		time.Sleep(time.Second)
+		requireAnswer(200, "ready")
+		ready.Down("stopping")
+		requireAnswer(503, "not ready: stopping")
+	})
+}
+
+func TestAStoreThatHangsIsNotReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := port(func(c *admin.Config) {
+			c.Ready = admin.NewReadiness(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+			c.Ready.Up()
+		})
+		require.Equal(t, 503, ask(h, "GET", "/readyz").Code)
+	})
+}
+
+func TestMetrics(t *testing.T) {
+	h := port(func(c *admin.Config) { c.Registry.MustRegister(collectors.NewGoCollector()) })
+	w := ask(h, "GET", "/metrics")
+	require.Equal(t, 200, w.Code)
+	require.Contains(t, w.Body.String(), "go_goroutines ")
+}
+
+func TestStatsAndVersion(t *testing.T) {
+	h := port()
+	var stats, version map[string]any
+	require.NoError(t, json.Unmarshal(ask(h, "GET", "/stats").Body.Bytes(), &stats))
+	require.Equal(t, map[string]any{
+		"requests_count": map[string]any{"success": 0.0, "error": 0.0},
+		"latency_ms":     map[string]any{"average": 0.0, "p95": 0.0, "p99": 0.0},
+	}, stats)
+	require.NoError(t, json.Unmarshal(ask(h, "GET", "/version").Body.Bytes(), &version))
+	require.Equal(t, map[string]any{"version": "1.2.3"}, version)
+}
+
+func TestMethodsAndPaths(t *testing.T) {
+	h := port()
+	require.Equal(t, 404, ask(h, "GET", "/").Code)
+	require.Equal(t, 404, ask(h, "GET", "/debug/pprof/").Code, "off unless asked for")
+	require.Equal(t, 200, ask(h, "HEAD", "/healthz").Code)
+	w := ask(h, "POST", "/healthz")
+	require.Equal(t, 405, w.Code)
+	require.Equal(t, "GET, HEAD, OPTIONS", w.Header().Get("Allow"))
+}
+
+func TestProfilesAreGuarded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens")
+	require.NoError(t, os.WriteFile(path, []byte("admin"), 0o600))
+	tokens, err := httpd.LoadTokens(path, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	on := func(c *admin.Config) { c.Pprof = true }
+	off := func(c *admin.Config) { c.Loopback = false }
+	token := func(c *admin.Config) { c.Tokens = tokens }
+	const profile = "/debug/pprof/goroutine"
+
+	require.Equal(t, 200, ask(port(on), "GET", profile).Code)
+	require.Equal(t, 200, ask(port(on), "GET", "/debug/pprof/").Code)
+	require.Equal(t, 200, ask(port(on), "GET", "/debug/pprof/cmdline").Code)
+	require.Equal(t, 403, ask(port(on, off), "GET", profile).Code, "off loopback without tokens")
+	require.Equal(t, 401, ask(port(on, off, token), "GET", profile).Code)
+	require.Equal(t, 401, ask(port(on, token), "GET", profile).Code, "tokens count on loopback too")
+	require.Equal(t, 200, ask(port(on, off, token), "GET", profile, "Authorization", "Bearer admin").Code)
+	require.Equal(t, 200, ask(port(on, off), "GET", "/healthz").Code)
+}

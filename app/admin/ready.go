@@ -1,0 +1,61 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// Readiness says whether the service should get requests: it was started, is not
+// being stopped, and its store would take reads and writes.
+type Readiness struct {
+	ping func(context.Context) error
+
+	mu      sync.Mutex
+	up      bool
+	reason  string // why it is not up
+	last    error  // of ping
+	checked time.Time
+}
+
+const (
+	// pingEvery keeps a crowd of probes from becoming a load on the store.
+	pingEvery = time.Second
+	// pingTimeout is less than any prober waits.
+	pingTimeout = 2 * time.Second
+)
+
+// NewReadiness makes a readiness that is down, and asks ping whether the store
+// works.
+func NewReadiness(ping func(context.Context) error) *Readiness {
+	return &Readiness{ping: ping, reason: "starting"}
+}
+
+// Up lets requests come.
+func (r *Readiness) Up() { r.set(true, "") }
+
+// Down sends requests away, for a reason that probes are told.
+func (r *Readiness) Down(reason string) { r.set(false, reason) }
+
+func (r *Readiness) set(up bool, reason string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.up, r.reason = up, reason
+}
+
+// Check gives nil when the service is ready, else the reason why not. The store
+// is asked at most once a second.
+func (r *Readiness) Check(ctx context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.up {
+		return errors.New(r.reason) //nolint:err113 // shown, never compared
+	}
+	if time.Since(r.checked) >= pingEvery {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingTimeout)
+		defer cancel()
+		r.last, r.checked = r.ping(ctx), time.Now()
+	}
+	return r.last
+}

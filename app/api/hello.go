@@ -1,0 +1,140 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/gorilla/mux"
+
+	"birthday-demo/app/birthday"
+)
+
+// storeTimeout is how long a write may wait for the store: less than the
+// connection lives, so that the client hears a 503 and not a broken pipe.
+const storeTimeout = 8 * time.Second
+
+// message is the answer to a GET.
+type message struct {
+	Message string `json:"message"`
+}
+
+func (s *server) getHello(w http.ResponseWriter, r *http.Request) error {
+	name, nameErr := s.username(r)
+	zone, zoneErr := s.zone(r)
+	if err := together(nameErr, zoneErr); err != nil {
+		return err
+	}
+	p, err := s.Store.Get(r.Context(), name)
+	if err != nil {
+		return orStranger(err, name)
+	}
+	return reply(w, http.StatusOK, "application/json; charset=utf-8", message{birthday.Hello(p, s.today(zone), s.LeapDay)})
+}
+
+func (s *server) putHello(w http.ResponseWriter, r *http.Request) error {
+	name, nameErr := s.username(r)
+	text, dateErr := readDate(r)
+	var born birthday.Date
+	if dateErr == nil {
+		born, dateErr = birthday.ParseBirthDate(text, s.today(s.Zone))
+	}
+	if err := together(nameErr, dateErr); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
+	defer cancel()
+	if err := s.Store.Put(ctx, birthday.Person{Username: name, Born: born}); err != nil {
+		return err //nolint:wrapcheck // the store says what it tried
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *server) deleteHello(w http.ResponseWriter, r *http.Request) error {
+	name, err := s.username(r)
+	if err := together(err); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
+	defer cancel()
+	if err := s.Store.Delete(ctx, name); err != nil {
+		return orStranger(err, name)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// username reads the name in the path, which the router hands over encoded.
+func (s *server) username(r *http.Request) (birthday.Username, error) {
+	text, err := url.PathUnescape(mux.Vars(r)["username"])
+	if err != nil {
+		return "", fmt.Errorf("unescape a path that net/http let pass: %w", err)
+	}
+	if s.ASCIIUsernames {
+		return birthday.ParseASCIIUsername(text) //nolint:wrapcheck // a birthday.Fault
+	}
+	return birthday.ParseUsername(text) //nolint:wrapcheck // a birthday.Fault
+}
+
+// zone reads the parameter tz, or gives the service's own zone without it.
+func (s *server) zone(r *http.Request) (*time.Location, error) {
+	values, ok := parameter(r.URL.RawQuery, "tz")
+	switch {
+	case ok && len(values) == 0:
+		return s.Zone, nil
+	case ok && len(values) == 1:
+		return s.zones.Parse(values[0]) //nolint:wrapcheck // a birthday.Fault
+	}
+	return s.zones.Parse("") //nolint:wrapcheck // refused like any name that is none
+}
+
+// stranger is the error for a username that nobody has. It does not say the
+// name: errors may be logged.
+type stranger struct{ name birthday.Username }
+
+func (stranger) Error() string { return "nobody has this username" }
+
+func orStranger(err error, name birthday.Username) error {
+	if errors.Is(err, birthday.ErrNotFound) {
+		return stranger{name}
+	}
+	return err
+}
+
+// together makes one refusal of all faults, or gives the first error that is
+// no fault of the client's.
+func together(errs ...error) error {
+	var faults birthday.Invalid
+	for _, err := range errs {
+		var fault birthday.Fault
+		switch {
+		case errors.As(err, &fault):
+			faults = append(faults, fault)
+		case err != nil:
+			return err
+		}
+	}
+	if len(faults) > 0 {
+		return faults
+	}
+	return nil
+}
+
+// reply writes value as JSON.
+func reply(w http.ResponseWriter, status int, mediaType string, value any) error {
+	body, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("write an answer: %w", err)
+	}
+	w.Header().Set("Content-Type", mediaType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the client went away: nobody is left to tell
+	return nil
+}
