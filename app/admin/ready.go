@@ -50,7 +50,7 @@ func (r *Readiness) Check(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.up {
-		return errors.New(r.reason) //nolint:err113 // shown, never compared
+		return errors.New(r.reason)
 	}
 	if time.Since(r.checked) >= pingEvery {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingTimeout)

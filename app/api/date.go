@@ -27,7 +27,7 @@ func readDate(r *http.Request) (string, error) {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return "", err //nolint:wrapcheck // httpd looks for it
+		return "", err
 	case err != nil:
 		return "", bodyFault("the body could not be read to its end")
 	case len(body) == 0:

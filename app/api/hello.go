@@ -50,7 +50,7 @@ func (s *server) putHello(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
 	defer cancel()
 	if err := s.Store.Put(ctx, birthday.Person{Username: name, Born: born}); err != nil {
-		return err //nolint:wrapcheck // the store says what it tried
+		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
@@ -77,9 +77,9 @@ func (s *server) username(r *http.Request) (birthday.Username, error) {
 		return "", fmt.Errorf("unescape a path that net/http let pass: %w", err)
 	}
 	if s.ASCIIUsernames {
-		return birthday.ParseASCIIUsername(text) //nolint:wrapcheck // a birthday.Fault
+		return birthday.ParseASCIIUsername(text)
 	}
-	return birthday.ParseUsername(text) //nolint:wrapcheck // a birthday.Fault
+	return birthday.ParseUsername(text)
 }
 
 // zone reads the parameter tz, or gives the service's own zone without it.
@@ -89,9 +89,9 @@ func (s *server) zone(r *http.Request) (*time.Location, error) {
 	case ok && len(values) == 0:
 		return s.Zone, nil
 	case ok && len(values) == 1:
-		return s.zones.Parse(values[0]) //nolint:wrapcheck // a birthday.Fault
+		return s.zones.Parse(values[0])
 	}
-	return s.zones.Parse("") //nolint:wrapcheck // refused like any name that is none
+	return s.zones.Parse("")
 }
 
 // stranger is the error for a username that nobody has. It does not say the

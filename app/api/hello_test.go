@@ -51,7 +51,8 @@ func TestGreeting(t *testing.T) {
 			require.Equal(t, "application/json; charset=utf-8", a.header.Get("Content-Type"))
 		})
 	}
-	require.Equal(t, `{"message":"Hello, bob! Happy birthday!"}`, s.do("GET", "/hello/bob", "").body)
+	body := s.do("GET", "/hello/bob", "").body
+	require.Equal(t, `{"message":"Hello, bob! Happy birthday!"}`, body) //nolint:testifylint // to the byte
 }
 
 func TestNamesAreNormalizedAndKeepTheirCase(t *testing.T) {

@@ -28,8 +28,8 @@ type Config struct {
 	// *Refusal and the service's own errors; the rest is a 500. Nil answers in
 	// plain text.
 	Refuse func(w http.ResponseWriter, r *http.Request, err error)
-	// Log takes one line a request, at AccessLevel or, from status 500 on, as
-	// an error.
+	// Log takes one line a request, at AccessLevel or, when the service failed,
+	// as an error.
 	Log         *slog.Logger
 	AccessLevel slog.Level
 	// Metrics and Stats count requests; nil counts nothing.
@@ -150,7 +150,7 @@ func (x *exchange) Write(b []byte) (int, error) {
 	if x.request.Method != http.MethodHead { // net/http keeps its body back
 		x.size += int64(n)
 	}
-	return n, err //nolint:wrapcheck // a writer hands on what it got
+	return n, err
 }
 
 // refuse answers with the service's format for err.
@@ -169,7 +169,7 @@ func (x *exchange) refuse(err error) {
 // recovered makes a refusal of a panic. Its value may hold what the client sent,
 // so only an error of the run-time is shown; the stack shows where.
 func (x *exchange) recovered(v any) {
-	if v == http.ErrAbortHandler { //nolint:errorlint,err113 // the documented way to abort, never wrapped
+	if v == http.ErrAbortHandler { //nolint:errorlint // the documented way to abort, never wrapped
 		x.cut = true
 		return
 	}
@@ -178,7 +178,7 @@ func (x *exchange) recovered(v any) {
 		what = e.Error()
 	}
 	x.service.Log.Error("panic", "request_id", x.id, "route", x.route, "panic", what, "stack", string(debug.Stack()))
-	x.refuse(fmt.Errorf("panic with %s", what)) //nolint:err113 // shown once, in the log
+	x.refuse(fmt.Errorf("panic with %s", what))
 }
 
 // finish counts the request and writes its line. The template stands for the
@@ -197,7 +197,8 @@ func (x *exchange) finish(took time.Duration) {
 		s.Stats.count(status, took)
 	}
 	level := s.AccessLevel
-	if status >= http.StatusInternalServerError {
+	var refusal *Refusal
+	if status >= http.StatusInternalServerError && !errors.As(x.err, &refusal) { // one that is meant is no error
 		level = slog.LevelError
 	}
 	ctx := context.Background() // the request's may be over

@@ -75,8 +75,8 @@ func TestDrainFinishesWhatIsAtWork(t *testing.T) {
 	drained := make(chan error, 1)
 	go func() { drained <- s.Drain(context.Background(), 0) }()
 	select {
-	case <-drained:
-		t.Error("drained with a request at work")
+	case err := <-drained:
+		t.Errorf("drained with a request at work: %v", err)
 	case <-time.After(2 * linger):
 	}
 	close(release)
@@ -179,7 +179,10 @@ func TestConnectionsAreLimited(t *testing.T) {
 	}
 	answered := func(conn net.Conn, r *bufio.Reader, within time.Duration) bool {
 		_ = conn.SetReadDeadline(time.Now().Add(within))
-		_, err := http.ReadResponse(r, nil)
+		response, err := http.ReadResponse(r, nil)
+		if err == nil {
+			_ = response.Body.Close()
+		}
 		return err == nil
 	}
 	one, oneReader := ask()

@@ -43,6 +43,9 @@ const (
 	// maxBatch bounds one commit. It is the default of requests in flight:
 	// more cannot wait at once.
 	maxBatch = 1024
+
+	// probeSize is how much space a full disk must have again, in bytes.
+	probeSize = 64 << 10
 )
 
 // Names of the buckets, and what the meta bucket holds.
@@ -198,12 +201,25 @@ func (s *Store) Ping(context.Context) error {
 		err = *failed
 	}
 	if err == nil && s.full.Load() {
-		err = s.update(func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Put(probeKey, nil) })
+		err = s.probe()
 	}
 	if err != nil {
 		return fmt.Errorf("ping store: %w", err)
 	}
 	return nil
+}
+
+// probe writes some pages and frees them again, to see whether the disk has
+// space. One page would not do: a small write may find a free one in the file,
+// where the next could not.
+func (s *Store) probe() error {
+	err := s.update(func(tx *bbolt.Tx) error {
+		return tx.Bucket(metaBucket).Put(probeKey, make([]byte, probeSize))
+	})
+	if err != nil {
+		return err
+	}
+	return s.update(func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Delete(probeKey) })
 }
 
 // Size gives the length of the file in bytes.

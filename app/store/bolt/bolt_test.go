@@ -184,12 +184,13 @@ func BenchmarkVerify(b *testing.B) {
 // fill puts many people, from enough writers that they share commits.
 func fill(t testing.TB, s birthday.Store, people int) {
 	const writers = 256
+	born := person(t, "x", "1990-05-17").Born
 	results := make(chan error, writers)
 	for w := range writers {
 		go func() {
 			var err error
 			for n := w; n < people && err == nil; n += writers {
-				err = s.Put(context.Background(), person(t, name(n*7919), "1990-05-17"))
+				err = s.Put(context.Background(), birthday.Person{Username: birthday.Username(name(n * 7919)), Born: born})
 			}
 			results <- err
 		}()

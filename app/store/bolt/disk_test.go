@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -39,29 +40,46 @@ func replaceDisk(t *testing.T, path string, other *os.File) (restore func()) {
 	return nil
 }
 
+// limitFiles bounds the size of every file that this process writes, which the
+// system reports as it does a full disk.
+func limitFiles(t *testing.T, size uint64) (lift func()) {
+	t.Helper()
+	var before syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before))
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: size, Max: before.Max}))
+	return func() { require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before)) }
+}
+
+// fullName makes long usernames, to fill a disk soon.
+func fullName(n int) string { return name(n) + strings.Repeat("x", 50) }
+
 func TestAFullDiskRefusesWritesUntilThereIsSpace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "birthday.db")
 	s := open(t, path)
-	for range 5 { // leave free pages, so that a write need not grow the file
-		require.NoError(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")))
+	lift := limitFiles(t, 1<<20) // the test's own log must fit too
+	defer lift()
+	kept := 0
+	fill(t, s, 15_000)
+	for ; kept < 3000; kept++ {
+		err := s.Put(t.Context(), person(t, fullName(kept), "1990-05-17"))
+		if err != nil {
+			require.ErrorIs(t, err, birthday.ErrUnavailable)
+			require.ErrorContains(t, err, "make space on the disk")
+			break
+		}
 	}
-	full, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
-	require.NoError(t, err)
-	defer func() { _ = full.Close() }()
-
-	restore := replaceDisk(t, path, full)
-	err = s.Put(t.Context(), person(t, "ana", "1991-06-18"))
-	require.ErrorIs(t, err, birthday.ErrUnavailable)
-	require.ErrorContains(t, err, "make space on the disk")
-	require.ErrorIs(t, s.Delete(t.Context(), "ana"), birthday.ErrUnavailable)
+	require.Less(t, kept, 3000, "the disk became full")
 	require.ErrorIs(t, s.Ping(t.Context()), birthday.ErrUnavailable)
-	p, err := s.Get(t.Context(), "ana")
-	require.NoError(t, err)
-	require.Equal(t, person(t, "ana", "1990-05-17"), p, "reads go on")
+	require.ErrorIs(t, s.Ping(t.Context()), birthday.ErrUnavailable)
+	for n := range kept {
+		p, err := s.Get(t.Context(), birthday.Username(fullName(n)))
+		require.NoError(t, err, "reads go on")
+		require.Equal(t, person(t, fullName(n), "1990-05-17"), p)
+	}
 
-	restore()
+	lift()
 	require.NoError(t, s.Ping(t.Context()), "ping notices the space without a write")
-	require.NoError(t, s.Put(t.Context(), person(t, "ana", "1991-06-18")))
+	require.NoError(t, s.Put(t.Context(), person(t, fullName(kept), "1990-05-17")))
 	require.NoError(t, s.Close())
 	require.NoError(t, bolt.Verify(path))
 }

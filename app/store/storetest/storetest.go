@@ -57,6 +57,9 @@ func person(name, born string) birthday.Person {
 	return birthday.Person{Username: birthday.Username(name), Born: date}
 }
 
+// letter is the name of the n-th of a few people.
+func letter(n int) birthday.Username { return birthday.Username("abcdefghijklmnopqrstuvwxyz"[n : n+1]) }
+
 func put(t *testing.T, s birthday.Store, people ...birthday.Person) {
 	t.Helper()
 	for _, p := range people {
@@ -151,7 +154,7 @@ func testReadYourWrites(t *testing.T, s birthday.Store) {
 	var all sync.WaitGroup
 	for n := range 8 {
 		all.Go(func() {
-			name := string(rune('a' + n))
+			name := string(letter(n))
 			for day := 1; day <= 20; day++ {
 				want := person(name, fmt.Sprintf("1990-05-%02d", day))
 				if err := s.Put(context.Background(), want); err != nil {
@@ -197,7 +200,7 @@ func testModel(t *testing.T, s birthday.Store) {
 	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test's choices need no secrecy
 	model := map[birthday.Username]birthday.Person{}
 	for range 300 {
-		name := birthday.Username(rune('a' + random.IntN(8)))
+		name := letter(random.IntN(8))
 		want, known := model[name]
 		switch random.IntN(3) {
 		case 0:
@@ -259,7 +262,7 @@ func testCloseInTraffic(t *testing.T, s birthday.Store) {
 	for writer := range 16 {
 		all.Go(func() {
 			for {
-				err := s.Put(context.Background(), person(string(rune('a'+writer)), "1990-05-17"))
+				err := s.Put(context.Background(), person(string(letter(writer)), "1990-05-17"))
 				if err != nil {
 					if !errors.Is(err, birthday.ErrUnavailable) {
 						t.Errorf("put: %v", err)

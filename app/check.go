@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"birthday-demo/app/birthday"
+	"birthday-demo/app/store/bolt"
+)
+
+func checkCommand(w world, s *settings) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Tell about the whole installation: settings, files, ports, store",
+		Long: "Looks at everything that serve would need, and changes nothing. It may run\n" +
+			"beside the service. The exit code is that of the gravest finding: 2 for\n" +
+			"settings, 4 for a store that another process has, 5 for one that is damaged,\n" +
+			"1 for the rest.",
+		Example: "  app check --store /var/lib/birthday/birthday.db",
+		Args:    noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c := &checkup{world: w, settings: s}
+			return c.run(cmd.Context())
+		},
+	}
+	cmd.Flags().AddFlagSet(s.flags)
+	return cmd
+}
+
+// checkup is one run of the check command.
+type checkup struct {
+	world
+	*settings
+	faults checkError
+}
+
+// checkError is what a checkup found; each fault was printed as it was found.
+type checkError []error
+
+// Error counts the faults.
+func (e checkError) Error() string { return fmt.Sprintf("the check found faults: %d", len(e)) }
+
+// Unwrap gives the faults, which tell the exit code.
+func (e checkError) Unwrap() []error { return e }
+
+func (c *checkup) run(ctx context.Context) error {
+	if err := c.load(c.world); err != nil {
+		c.fault("settings", err)
+	} else {
+		c.ok("settings", "in order; `config` prints them")
+	}
+	for _, warning := range c.unknownVariables(c.world) {
+		c.warn("settings", warning)
+	}
+	if len(c.faults) == 0 {
+		c.today()
+		c.tokenFiles()
+		running := c.service(ctx)
+		c.store(running)
+		c.ports(running)
+	}
+	if len(c.faults) > 0 {
+		return c.faults
+	}
+	return nil
+}
+
+func (c *checkup) today() {
+	zone, err := birthday.NewZones().Parse(c.TimeZone)
+	if err != nil {
+		c.fault("time zone", err)
+		return
+	}
+	c.ok("time zone", "%s, where today is %s; leap-day birthdays on %s", c.TimeZone, birthday.DateOf(c.now().In(zone)), c.LeapDay)
+}
+
+func (c *checkup) tokenFiles() {
+	t, err := loadTokens(c.settings, newLog(c.stderr, c.settings))
+	if err != nil {
+		c.fault("tokens", err)
+		return
+	}
+	c.ok("tokens", "needed for writes: %s, for reads: %s", yes(t.write != nil), yes(t.read != nil))
+	for _, path := range []string{c.WriteTokensFile, c.ReadTokensFile, c.AdminTokensFile} {
+		if path != "" {
+			c.private("tokens", path)
+		}
+	}
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// private warns of a file that others may read.
+func (c *checkup) private(what, path string) {
+	info, err := os.Stat(path)
+	if err != nil {
+		c.fault(what, err)
+		return
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		c.warn(what, fmt.Sprintf("others may read %s (mode %04o): chmod 600 %s", path, mode, path))
+	}
+}
+
+// service says whether the service runs with these settings.
+func (c *checkup) service(ctx context.Context) bool {
+	if _, err := ask(ctx, c.AdminListen, "/version"); err != nil {
+		c.ok("service", "none answers on %s", c.AdminListen)
+		return false
+	}
+	answer, err := ask(ctx, c.AdminListen, "/readyz")
+	if err != nil {
+		c.fault("service", err)
+		return true
+	}
+	c.ok("service", "one answers on %s: %s", c.AdminListen, answer)
+	return true
+}
+
+// store looks at the file without changing it.
+func (c *checkup) store(running bool) {
+	info, err := os.Stat(c.Store)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		c.newStore()
+		return
+	case err != nil:
+		c.fault("store", err)
+		return
+	case running:
+		c.ok("store", "%s, %d bytes, in use; stop the service to have every page of it verified", c.Store, info.Size())
+	default:
+		if err := bolt.Verify(c.Store); err != nil {
+			c.fault("store", err)
+			return
+		}
+		c.ok("store", "%s, %d bytes, every page and record verified", c.Store, info.Size())
+	}
+	c.private("store", c.Store)
+	c.ok("promise", "a 204 is synced to this disk before it is sent; one process owns the file; a disk that is lost takes what was not backed up")
+}
+
+// newStore tries whether the file could be made.
+func (c *checkup) newStore() {
+	folder := filepath.Dir(c.Store)
+	probe, err := os.CreateTemp(folder, ".birthday-*.check")
+	if err != nil {
+		c.fault("store", fmt.Errorf("cannot make %s as uid %d: %w; make the folder %s and give it to that user", c.Store, os.Getuid(), err, folder))
+		return
+	}
+	_ = probe.Close()
+	_ = os.Remove(probe.Name())
+	c.ok("store", "%s does not exist yet, and can be made", c.Store)
+}
+
+// ports tries whether the addresses are free, unless the service has them.
+func (c *checkup) ports(running bool) {
+	if running {
+		return
+	}
+	for flag, address := range map[string]string{"listen": c.Listen, "admin-listen": c.AdminListen} {
+		listener, err := c.listen("tcp", address)
+		if err != nil {
+			c.fault("ports", listenError(flag, address, err))
+			continue
+		}
+		_ = listener.Close()
+		c.ok("ports", "%s is free", address)
+	}
+}
+
+func (c *checkup) ok(what, format string, args ...any) {
+	c.line("ok", what, fmt.Sprintf(format, args...))
+}
+
+func (c *checkup) warn(what, text string) { c.line("warn", what, text) }
+
+func (c *checkup) fault(what string, err error) {
+	c.line("FAULT", what, err.Error())
+	c.faults = append(c.faults, err)
+}
+
+func (c *checkup) line(verdict, what, text string) {
+	_, _ = fmt.Fprintf(c.stdout, "%-5s  %-9s  %s\n", verdict, what, strings.ReplaceAll(text, "\n", "\n"+strings.Repeat(" ", 18)))
+}

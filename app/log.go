@@ -1,0 +1,30 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"os"
+
+	"golang.org/x/term"
+)
+
+// newLog makes the log of the program: text for people on a terminal, JSON for
+// everything else, unless it is set. Nothing that it writes holds a username or
+// a birth date.
+func newLog(w io.Writer, s *settings) *slog.Logger {
+	level, err := s.level()
+	if err != nil {
+		level = slog.LevelInfo // load has told
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if s.LogFormat == "text" || s.LogFormat == "auto" && isTerminal(w) {
+		return slog.New(slog.NewTextHandler(w, options))
+	}
+	return slog.New(slog.NewJSONHandler(w, options))
+}
+
+// isTerminal says whether a person reads what is written to w.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"birthday-demo/app/admin"
+	"birthday-demo/app/api"
+	"birthday-demo/app/birthday"
+	"birthday-demo/app/httpd"
+)
+
+func serveCommand(w world, s *settings) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "serve",
+		Short:   "Serve the API (also without a command)",
+		Example: "  app serve --listen :8080 --store /var/lib/birthday/birthday.db",
+		Args:    noArguments,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return serve(cmd.Context(), w, s) },
+	}
+	cmd.Flags().AddFlagSet(s.flags)
+	return cmd
+}
+
+// publicLimits are the contract's; the idle time is above the 60 s of a balancer,
+// which must be the one to end a connection.
+var publicLimits = httpd.Limits{
+	HeaderTimeout:  5 * time.Second,
+	ReadTimeout:    10 * time.Second,
+	WriteTimeout:   10 * time.Second,
+	IdleTimeout:    75 * time.Second,
+	MaxHeaderBytes: 16 << 10,
+}
+
+// adminLimits leave streams as long as they take, if they move; see adminStall.
+var adminLimits = httpd.Limits{
+	HeaderTimeout:  5 * time.Second,
+	IdleTimeout:    75 * time.Second,
+	MaxHeaderBytes: 16 << 10,
+}
+
+const adminStall = 30 * time.Second
+
+// serve starts the store, the internal port and the public port, and stops them
+// in the reverse order when ctx ends or one of them fails. Then it waits for the
+// requests at work.
+func serve(ctx context.Context, w world, s *settings) (err error) {
+	loadErr := s.load(w)
+	log := newLog(w.stderr, s)
+	for _, warning := range s.unknownVariables(w) { // may explain why loading failed
+		log.Warn(warning)
+	}
+	if loadErr != nil {
+		return loadErr
+	}
+	tokens, err := loadTokens(s, log)
+	if err != nil {
+		return err
+	}
+	var stops closers
+	defer func() {
+		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.DrainDelay+s.ShutdownTimeout)
+		defer cancel()
+		err = errors.Join(err, stops.close(limit))
+		log.Info("stopped")
+	}()
+
+	failed := make(chan error, 3) // the store, the internal and the public port: the first ends serve
+	store, err := openStore(s.Store, func(err error) { failed <- err })
+	if err != nil {
+		return err
+	}
+	stops.add("close the store", func(context.Context) error { return store.Close() })
+
+	v := readVersion()
+	parts := parts{settings: s, log: log, now: w.now, version: v, tokens: tokens, registry: newRegistry(v), stats: httpd.NewStats()}
+	parts.store = measure(store, parts.registry)
+	parts.ready = admin.NewReadiness(store.Ping)
+
+	adminListener, err := w.listen("tcp", s.AdminListen)
+	if err != nil {
+		return listenError("admin-listen", s.AdminListen, err)
+	}
+	internal := httpd.Start("internal", adminListener, parts.admin(isLoopback(adminListener.Addr())), adminLimits, log, failed)
+	stops.add("stop the internal port", internal.Shutdown)
+
+	listener, err := w.listen("tcp", s.Listen)
+	if err != nil {
+		return listenError("listen", s.Listen, err)
+	}
+	limits := publicLimits
+	limits.MaxConnections = s.MaxConnections
+	public := httpd.Start("public", listener, parts.api(), limits, log, failed)
+	stops.add("stop the public port", func(ctx context.Context) error { return public.Drain(ctx, s.DrainDelay) })
+
+	stops.add("turn readiness red", func(context.Context) error { parts.ready.Down("stopping"); return nil })
+	parts.ready.Up()
+	parts.announce(w, public.Addr(), internal.Addr())
+
+	select {
+	case <-ctx.Done():
+		log.Info("stopping", "reason", "asked to")
+		return nil
+	case err := <-failed:
+		log.Error("stopping", "reason", err)
+		return err
+	}
+}
+
+// parts is what serve made, and hands to the ports.
+type parts struct {
+	settings *settings
+	log      *slog.Logger
+	now      func() time.Time
+	version  version
+	tokens   tokens
+	registry *prometheus.Registry
+	stats    *httpd.Stats
+	store    birthday.Store
+	ready    *admin.Readiness
+}
+
+// api makes the handler of the public port.
+func (p parts) api() http.Handler {
+	s := p.settings
+	zone, _ := birthday.NewZones().Parse(s.TimeZone) // load has checked it,
+	proxies, _ := s.proxies()                        // and these
+	return api.New(api.Config{
+		Store:          p.store,
+		Now:            p.now,
+		Zone:           zone,
+		LeapDay:        birthday.LeapDay(s.LeapDay),
+		ASCIIUsernames: s.ASCIIUsernames,
+		BasePath:       s.BasePath,
+		WriteTokens:    p.tokens.write,
+		ReadTokens:     p.tokens.read,
+		Registry:       p.registry,
+		HTTP: httpd.Config{
+			Log:         p.log,
+			AccessLevel: slog.LevelInfo,
+			Metrics:     httpd.NewMetrics(p.registry),
+			Stats:       p.stats,
+			Client:      httpd.ClientAddress(proxies),
+			MaxInFlight: s.MaxInFlight,
+			RateLimit:   s.RateLimit,
+		},
+	})
+}
+
+// admin makes the handler of the internal port. Its requests are mostly probes,
+// so they are logged for debugging only.
+func (p parts) admin(loopback bool) http.Handler {
+	return admin.New(admin.Config{
+		Ready:    p.ready,
+		Registry: p.registry,
+		Stats:    p.stats,
+		Version:  p.version,
+		Pprof:    p.settings.Pprof,
+		Tokens:   p.tokens.admin,
+		Loopback: loopback,
+		HTTP:     httpd.Config{Log: p.log, AccessLevel: slog.LevelDebug, StallTimeout: adminStall},
+	})
+}
+
+// announce says in one line what was started, and to a person how to try it.
+func (p parts) announce(w world, public, internal net.Addr) {
+	s := p.settings
+	p.log.Info("serving",
+		"version", p.version.Version,
+		"commit", p.version.Commit,
+		"store", shown(s.flags.Lookup("store")),
+		"public", baseURL(public)+s.BasePath,
+		"internal", baseURL(internal),
+		"health", baseURL(internal)+"/healthz",
+		"time_zone", s.TimeZone,
+		"write_tokens", p.tokens.write != nil,
+		"read_tokens", p.tokens.read != nil,
+	)
+	if p.tokens.write == nil && !isLoopback(public) {
+		p.log.Warn("whoever reaches the public port may write and delete: set --write-tokens-file", "public", public.String())
+	}
+	if isTerminal(w.stderr) {
+		hello := baseURL(public) + s.BasePath + "/hello/ana"
+		_, _ = fmt.Fprintf(w.stderr, "try:\n  curl -X PUT -d '{\"dateOfBirth\": \"1990-05-17\"}' %s\n  curl %s\n", hello, hello)
+	}
+}
+
+// baseURL is how a person on this machine reaches an address.
+func baseURL(address net.Addr) string {
+	host, port, err := net.SplitHostPort(address.String())
+	if ip, ipErr := netip.ParseAddr(host); err == nil && ipErr == nil && (ip.IsUnspecified() || ip.IsLoopback()) {
+		return "http://localhost:" + port
+	}
+	return "http://" + address.String()
+}
+
+func isLoopback(address net.Addr) bool {
+	ip, err := netip.ParseAddrPort(address.String())
+	return err == nil && ip.Addr().Unmap().IsLoopback()
+}
+
+func listenError(flag, address string, err error) error {
+	return fmt.Errorf("listen on %s: %w; stop what uses it, or name another address with --%s", address, err, flag)
+}
+
+// tokens are the sets of bearer tokens; nil where none are needed.
+type tokens struct{ write, read, admin *httpd.Tokens }
+
+func loadTokens(s *settings, log *slog.Logger) (t tokens, err error) {
+	var faults []error
+	for path, set := range map[*string]**httpd.Tokens{
+		&s.WriteTokensFile: &t.write, &s.ReadTokensFile: &t.read, &s.AdminTokensFile: &t.admin,
+	} {
+		if *path == "" {
+			continue
+		}
+		if *set, err = httpd.LoadTokens(*path, log); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	if len(faults) > 0 {
+		return tokens{}, usageError{errors.Join(faults...)}
+	}
+	return t, nil
+}
+
+// closers is what was started, with how each is stopped.
+type closers []closer
+
+type closer struct {
+	what string
+	stop func(context.Context) error
+}
+
+func (c *closers) add(what string, stop func(context.Context) error) {
+	*c = append(*c, closer{what, stop})
+}
+
+// close stops in the reverse order of starting. One that fails does not keep
+// the others from being stopped.
+func (c *closers) close(ctx context.Context) error {
+	var errs []error
+	for _, closer := range slices.Backward(*c) {
+		if err := closer.stop(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", closer.what, err))
+		}
+	}
+	return errors.Join(errs...)
+}
