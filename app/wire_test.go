@@ -123,6 +123,29 @@ func TestRawHTTP(t *testing.T) {
 	require.NoError(t, a.stop())
 }
 
+// TestHeadIsGetWithoutTheBody compares their headers, on the wire.
+func TestHeadIsGetWithoutTheBody(t *testing.T) {
+	a := start(t)
+	a.put("ana", "1990-05-17")
+	for _, path := range []string{"/hello/ana", "/hello/bob", "/hello/b1", "/openapi.yaml"} {
+		var headers []http.Header
+		for _, method := range []string{http.MethodGet, http.MethodHead} {
+			r, err := http.NewRequest(method, a.public+path, nil)
+			require.NoError(t, err)
+			r.Header.Set("X-Request-ID", "the-id")
+			response, err := client.Do(r)
+			require.NoError(t, err)
+			body, err := io.ReadAll(response.Body)
+			require.NoError(t, errors.Join(err, response.Body.Close()))
+			require.Equal(t, method == http.MethodGet, len(body) > 0)
+			response.Header.Del("Date")
+			headers = append(headers, response.Header)
+		}
+		require.Equal(t, headers[0], headers[1], path)
+	}
+	require.NoError(t, a.stop())
+}
+
 // pipes is a listener in memory, for tests whose time is not the clock's.
 type pipes struct {
 	conns  chan net.Conn

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -112,13 +111,14 @@ func orStranger(err error, name birthday.Username) error {
 func together(errs ...error) error {
 	var faults birthday.Invalid
 	for _, err := range errs {
+		if err == nil {
+			continue
+		}
 		var fault birthday.Fault
-		switch {
-		case errors.As(err, &fault):
-			faults = append(faults, fault)
-		case err != nil:
+		if !errors.As(err, &fault) {
 			return err
 		}
+		faults = append(faults, fault)
 	}
 	if len(faults) > 0 {
 		return faults
@@ -133,7 +133,6 @@ func reply(w http.ResponseWriter, status int, mediaType string, value any) error
 		return fmt.Errorf("write an answer: %w", err)
 	}
 	w.Header().Set("Content-Type", mediaType)
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // the client went away: nobody is left to tell
 	return nil

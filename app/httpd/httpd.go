@@ -78,8 +78,8 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
 	x.id = requestID(r)
 	header.Set("X-Request-Id", x.id)
-	header.Set("Cache-Control", "no-store")
-	header.Set("X-Content-Type-Options", "nosniff")
+	header["Cache-Control"] = noStore
+	header["X-Content-Type-Options"] = noSniff
 	inFlight := s.inFlight.Add(1)
 	defer func() {
 		v := recover()
@@ -101,6 +101,13 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.next.ServeHTTP(x, r)
 	}
 }
+
+// Headers that every answer has. Nobody changes the slices in place: to add to a
+// header copies them.
+var (
+	noStore = []string{"no-store"}
+	noSniff = []string{"nosniff"}
+)
 
 // unknownRoute labels requests that belong to no template.
 const unknownRoute = "other"

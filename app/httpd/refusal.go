@@ -61,6 +61,9 @@ func LimitBody(limit int64, next Handler) Handler {
 			r.Body = http.MaxBytesReader(mustExchange(w).ResponseWriter, r.Body, limit)
 		}
 		err := next(w, r)
+		if err == nil {
+			return nil
+		}
 		var read *http.MaxBytesError
 		if errors.As(err, &read) {
 			return tooLarge

@@ -3,10 +3,13 @@
 package bolt_test
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -50,36 +53,56 @@ func limitFiles(t *testing.T, size uint64) (lift func()) {
 	return func() { require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before)) }
 }
 
-// fullName makes long usernames, to fill a disk soon.
-func fullName(n int) string { return name(n) + strings.Repeat("x", 50) }
+// putUntilFull puts people until there is no space, from many writers at once,
+// and gives those that were acknowledged and one that was not.
+func putUntilFull(t *testing.T, s *bolt.Store) (kept []birthday.Person, refused birthday.Person) {
+	born := person(t, "x", "1990-05-17").Born
+	var mu sync.Mutex
+	var writers sync.WaitGroup
+	for w := range 64 {
+		writers.Go(func() {
+			for n := w; ; n += 64 {
+				p := birthday.Person{Username: birthday.Username(name(n) + strings.Repeat("x", 50)), Born: born}
+				err := s.Put(context.Background(), p)
+				mu.Lock()
+				if err != nil {
+					refused = p
+					if !errors.Is(err, birthday.ErrUnavailable) || !strings.Contains(err.Error(), "make space on the disk") {
+						t.Errorf("put: %v", err)
+					}
+				} else {
+					kept = append(kept, p)
+				}
+				mu.Unlock()
+				if err != nil {
+					return
+				}
+			}
+		})
+	}
+	writers.Wait()
+	return kept, refused
+}
 
 func TestAFullDiskRefusesWritesUntilThereIsSpace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "birthday.db")
 	s := open(t, path)
-	lift := limitFiles(t, 1<<20) // the test's own log must fit too
+	lift := limitFiles(t, 1<<20) // the log of the test itself must fit, too
 	defer lift()
-	kept := 0
-	fill(t, s, 15_000)
-	for ; kept < 3000; kept++ {
-		err := s.Put(t.Context(), person(t, fullName(kept), "1990-05-17"))
-		if err != nil {
-			require.ErrorIs(t, err, birthday.ErrUnavailable)
-			require.ErrorContains(t, err, "make space on the disk")
-			break
-		}
-	}
-	require.Less(t, kept, 3000, "the disk became full")
+	kept, refused := putUntilFull(t, s)
 	require.ErrorIs(t, s.Ping(t.Context()), birthday.ErrUnavailable)
 	require.ErrorIs(t, s.Ping(t.Context()), birthday.ErrUnavailable)
-	for n := range kept {
-		p, err := s.Get(t.Context(), birthday.Username(fullName(n)))
+	for _, want := range kept {
+		p, err := s.Get(t.Context(), want.Username)
 		require.NoError(t, err, "reads go on")
-		require.Equal(t, person(t, fullName(n), "1990-05-17"), p)
+		require.Equal(t, want, p)
 	}
+	_, err := s.Get(t.Context(), refused.Username)
+	require.ErrorIs(t, err, birthday.ErrNotFound)
 
 	lift()
 	require.NoError(t, s.Ping(t.Context()), "ping notices the space without a write")
-	require.NoError(t, s.Put(t.Context(), person(t, fullName(kept), "1990-05-17")))
+	require.NoError(t, s.Put(t.Context(), refused))
 	require.NoError(t, s.Close())
 	require.NoError(t, bolt.Verify(path))
 }
