@@ -183,7 +183,9 @@ func TestAFullDisk(t *testing.T) {
 	}
 	p.signal(t, syscall.SIGTERM)
 	require.Zero(t, p.wait(t))
-	require.NoError(t, bolt.Verify(path))
+	report, err := bolt.Verify(path)
+	require.NoError(t, err)
+	require.Equal(t, full+1, report.People)
 }
 
 // TestAFailedSync lets the system refuse to sync: the process must go, since only

@@ -142,11 +142,12 @@ func (c *checkup) store(running bool) {
 	case running:
 		c.ok("store", "%s, %d bytes, in use; stop the service to have every page of it verified", c.Store, info.Size())
 	default:
-		if err := bolt.Verify(c.Store); err != nil {
+		report, err := bolt.Verify(c.Store)
+		if err != nil {
 			c.fault("store", err)
 			return
 		}
-		c.ok("store", "%s, %d bytes, every page and record verified", c.Store, info.Size())
+		c.ok("store", "%s, %d bytes, every page and record verified; people: %d", c.Store, report.Bytes, report.People)
 	}
 	c.private("store", c.Store)
 	c.ok("promise", "a 204 is synced to this disk before it is sent; one process owns the file; a disk that is lost takes what was not backed up")

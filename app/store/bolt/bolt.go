@@ -34,6 +34,8 @@ var (
 	// ErrDamaged marks a file that cannot be trusted: damaged, cut off, or
 	// not one of ours. Such a file is never changed.
 	ErrDamaged = errors.New("the file cannot be used")
+
+	errNoDay = errors.New("the birth date is no day of the calendar")
 )
 
 const (
@@ -43,6 +45,9 @@ const (
 	// maxBatch bounds one commit. It is the default of requests in flight:
 	// more cannot wait at once.
 	maxBatch = 1024
+
+	// importFill is how full, of 1, imports make a page.
+	importFill = 0.9
 
 	// probeSize is how much space a full disk must have again, in bytes.
 	probeSize = 64 << 10
@@ -84,16 +89,9 @@ func Open(path string, onFail func(error)) (*Store, error) {
 	if err := createIfMissing(path); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	if err := Verify(path); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
-	}
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout:      lockTimeout,
-		FreelistType: bbolt.FreelistMapType,
-		NoStatistics: true,
-	})
+	db, err := openVerified(path)
 	if err != nil {
-		return nil, fmt.Errorf("open store: %w", openError(path, err))
+		return nil, fmt.Errorf("open store: %w", err)
 	}
 	s := &Store{db: db, onFail: onFail}
 	s.writer = coalesce.New(maxBatch, s.putAll)
@@ -104,10 +102,42 @@ func Open(path string, onFail func(error)) (*Store, error) {
 	return s, nil
 }
 
+// openVerified verifies the file at path, then opens and locks it.
+func openVerified(path string) (*bbolt.DB, error) {
+	if _, err := Verify(path); err != nil {
+		return nil, err
+	}
+	var file *os.File
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout:      lockTimeout,
+		FreelistType: bbolt.FreelistMapType,
+		NoStatistics: true,
+		OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
+			file, err = os.OpenFile(name, flag, mode) //nolint:gosec // the operator names the path
+			return file, err
+		},
+	})
+	if err != nil {
+		return nil, openError(path, err)
+	}
+	if replaced(file, path) { // by a restore, say, while we waited for the lock
+		_ = db.Close() // nothing was written
+		return openVerified(path)
+	}
+	return db, nil
+}
+
+// replaced says whether path now names another file than the open one.
+func replaced(file *os.File, path string) bool {
+	ours, err := file.Stat()
+	named, err2 := os.Stat(path)
+	return err == nil && err2 == nil && !os.SameFile(ours, named)
+}
+
 // Put makes the person durable, together with others that are waiting.
 func (s *Store) Put(ctx context.Context, p birthday.Person) error {
-	if _, exists := birthday.NewDate(p.Born.Year, p.Born.Month, p.Born.Day); !exists {
-		return errors.New("put a person: the birth date is no day of the calendar") // it would read as damage
+	if !exists(p.Born) {
+		return fmt.Errorf("put a person: %w", errNoDay)
 	}
 	err := s.writer.Do(ctx, p)
 	if errors.Is(err, coalesce.ErrClosed) || errors.Is(err, coalesce.ErrUnknown) {
@@ -122,14 +152,48 @@ func (s *Store) Put(ctx context.Context, p birthday.Person) error {
 // putAll commits a batch, and is never called twice at once.
 func (s *Store) putAll(people []birthday.Person) error {
 	return s.update(func(tx *bbolt.Tx) error {
-		bucket := tx.Bucket(peopleBucket)
-		for _, p := range people {
-			if err := bucket.Put([]byte(p.Username), encode(p)); err != nil {
-				return fmt.Errorf("%w: %w", coalesce.ErrAborted, err)
-			}
+		if err := putEach(tx.Bucket(peopleBucket), people); err != nil {
+			return fmt.Errorf("%w: %w", coalesce.ErrAborted, err)
 		}
 		return nil
 	})
+}
+
+// PutAll commits people who are sorted by username, each once, in one commit of
+// its own: for imports, where the caller chooses how many go into each. Pages are
+// filled more than those of single puts, which leave room for what comes between.
+func (s *Store) PutAll(ctx context.Context, people []birthday.Person) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("put people: %w", err)
+	}
+	err := s.update(func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket(peopleBucket)
+		bucket.FillPercent = importFill
+		return putEach(bucket, people)
+	})
+	if err != nil {
+		return fmt.Errorf("put people: %w", err)
+	}
+	return nil
+}
+
+// putEach puts the people, or gives an error before the commit.
+func putEach(bucket *bbolt.Bucket, people []birthday.Person) error {
+	for _, p := range people {
+		if !exists(p.Born) {
+			return errNoDay
+		}
+		if err := bucket.Put([]byte(p.Username), encode(p)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// exists guards the file: a date that is none would read as damage.
+func exists(d birthday.Date) bool {
+	_, ok := birthday.NewDate(d.Year, d.Month, d.Day)
+	return ok
 }
 
 // Get reads one person.

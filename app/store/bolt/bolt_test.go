@@ -176,7 +176,9 @@ func BenchmarkVerify(b *testing.B) {
 	require.NoError(b, s.Close())
 	b.ResetTimer()
 	for b.Loop() {
-		require.NoError(b, bolt.Verify(path))
+		report, err := bolt.Verify(path)
+		require.NoError(b, err)
+		require.Equal(b, people, report.People)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/people, "ns/person")
 }

@@ -104,7 +104,9 @@ func TestAFullDiskRefusesWritesUntilThereIsSpace(t *testing.T) {
 	require.NoError(t, s.Ping(t.Context()), "ping notices the space without a write")
 	require.NoError(t, s.Put(t.Context(), refused))
 	require.NoError(t, s.Close())
-	require.NoError(t, bolt.Verify(path))
+	report, err := bolt.Verify(path)
+	require.NoError(t, err)
+	require.Equal(t, len(kept)+1, report.People)
 }
 
 func TestAFailedDiskEndsTheStore(t *testing.T) {

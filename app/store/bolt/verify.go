@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"syscall"
-
-	"go.etcd.io/bbolt"
-	bberrors "go.etcd.io/bbolt/errors"
 )
+
+// Report says what a verified file holds.
+type Report struct {
+	People int
+	Bytes  int64
+}
 
 // Verify reads the whole file at path, under a shared lock, and gives ErrDamaged
 // unless every page of it is in order and every record's checksum holds. It
@@ -19,35 +23,43 @@ import (
 // offsets in the memory map, where a wrong one ends the process; it falls back
 // to the older of its two meta pages when the newer one is damaged, which
 // silently undoes the last commit; and it knows no records. See pages.go.
-func Verify(path string) error {
-	info, err := os.Stat(path)
+func Verify(path string) (Report, error) {
+	file, err := os.Open(path) //nolint:gosec // the operator names the path
+	if err != nil {
+		return Report{}, openError(path, err)
+	}
+	defer func() { _ = file.Close() }() // which lets go of the lock
+	if err := waitForLock(file, syscall.LOCK_SH); err != nil {
+		return Report{}, openError(path, err)
+	}
+	return inspect(path)
+}
+
+// inspect is Verify for a file that is locked already.
+func inspect(path string) (Report, error) {
+	file, err := os.Open(path) //nolint:gosec // the operator names the path
+	if err != nil {
+		return Report{}, openError(path, err)
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
 	switch {
 	case err != nil:
-		return openError(path, err)
+		return Report{}, openError(path, err)
 	case !info.Mode().IsRegular():
-		return damaged(path, errors.New("it is no regular file"))
+		return Report{}, damaged(path, errors.New("it is no regular file"))
 	case info.Size() == 0:
-		return damaged(path, errors.New("it is empty"))
+		return Report{}, damaged(path, errors.New("it is empty"))
 	}
-	// Opening it read-only takes the lock and looks at the meta pages only.
-	lock, err := bbolt.Open(path, 0, &bbolt.Options{ReadOnly: true, Timeout: lockTimeout})
-	if err != nil {
-		return readError(path, err)
-	}
-	defer func() { _ = lock.Close() }() // nothing was written
-	f, err := os.Open(path)             //nolint:gosec // the operator names the path
-	if err != nil {
-		return openError(path, err)
-	}
-	defer func() { _ = f.Close() }()
-	return readError(path, verifyFile(f, info.Size()))
+	people, err := verifyFile(file, info.Size())
+	return Report{people, info.Size()}, readError(path, err)
 }
 
 // readError tells what the system says about a file from what the file says
 // about itself.
 func readError(path string, err error) error {
 	var system syscall.Errno
-	if err == nil || errors.As(err, &system) || errors.Is(err, bberrors.ErrTimeout) {
+	if err == nil || errors.As(err, &system) {
 		return openError(path, err)
 	}
 	return damaged(path, err)
@@ -59,11 +71,13 @@ func damaged(path string, err error) error {
 
 var errForeign = errors.New("it is not a store of this service")
 
-// verifyFile checks the pages of an open file, and what the buckets hold.
-func verifyFile(f *os.File, size int64) error {
+// verifyFile checks the pages of an open file, and what the buckets hold. It
+// counts the people.
+func verifyFile(file io.ReaderAt, size int64) (people int, err error) {
 	var format []byte
 	buckets := 0
 	verifyRecord := func(key, value []byte) error {
+		people++
 		_, err := decode(key, value)
 		return err
 	}
@@ -73,7 +87,7 @@ func verifyFile(f *os.File, size int64) error {
 		}
 		return nil
 	}
-	err := walkFile(f, size, func(bucket []byte) (func(key, value []byte) error, error) {
+	err = walkFile(file, size, func(bucket []byte) (func(key, value []byte) error, error) {
 		buckets++
 		switch {
 		case bytes.Equal(bucket, peopleBucket):
@@ -85,11 +99,11 @@ func verifyFile(f *os.File, size int64) error {
 	})
 	switch {
 	case err != nil:
-		return err
+		return 0, err
 	case buckets != 2 || !bytes.HasPrefix(format, formatName):
-		return errForeign
+		return 0, errForeign
 	case !bytes.Equal(format, formatValue):
-		return fmt.Errorf("it has the format %q, and this version of the service reads %q", format, formatValue)
+		return 0, fmt.Errorf("it has the format %q, and this version of the service reads %q", format, formatValue)
 	}
-	return nil
+	return people, nil
 }

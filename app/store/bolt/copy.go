@@ -1,0 +1,182 @@
+package bolt
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// ErrNotEmpty says that a restore would replace people.
+var ErrNotEmpty = errors.New("the store holds people already")
+
+// Backup writes a consistent copy of the file to w, while people are put and
+// got, and gives its length in bytes. It reads in one transaction, and while
+// that lasts the file cannot reuse pages: w should be a file, not a client.
+//
+// The copy may carry bytes of people that were deleted, in pages that are free;
+// Compact the copy to leave them behind.
+func (s *Store) Backup(w io.Writer) (n int64, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		n, err = tx.WriteTo(w)
+		return err
+	})
+	if err != nil {
+		return n, fmt.Errorf("back up %s: %w", s.db.Path(), closedIsUnavailable(err))
+	}
+	return n, nil
+}
+
+// Copy writes a consistent copy of the file at path to w, verified first. The
+// file must not be in use: that is ErrLocked.
+func Copy(path string, w io.Writer) error {
+	db, err := openVerified(path)
+	if err != nil {
+		return fmt.Errorf("copy store: %w", err)
+	}
+	err = db.View(func(tx *bbolt.Tx) error {
+		_, err := tx.WriteTo(w)
+		return err
+	})
+	if err = errors.Join(err, db.Close()); err != nil {
+		return fmt.Errorf("copy store %s: %w", path, err)
+	}
+	return nil
+}
+
+// Compact writes what the file at path holds to a new file, packed, and puts it
+// in the place of the old one: nothing remains of people who were deleted. The
+// file must not be in use. A crash leaves the old file or the new one.
+func Compact(path string) error {
+	source, err := openVerified(path) // which locks it for the whole time
+	if err != nil {
+		return fmt.Errorf("compact store: %w", err)
+	}
+	err = replace(path, func(temp string) error { return compactInto(temp, source) })
+	if err = errors.Join(err, source.Close()); err != nil {
+		return fmt.Errorf("compact store: %w", err)
+	}
+	return nil
+}
+
+// compactInto packs what source holds into the empty file at to.
+func compactInto(to string, source *bbolt.DB) error {
+	const bytesPerCommit = 4 << 20
+	target, err := bbolt.Open(to, 0o600, &bbolt.Options{NoSync: true}) // replace syncs
+	if err != nil {
+		return openError(to, err)
+	}
+	return errors.Join(bbolt.Compact(target, source, bytesPerCommit), target.Close())
+}
+
+// Restore puts a copy of the file backup in the place of the store at path. A
+// damaged copy is refused with ErrDamaged; a store that is in use with ErrLocked;
+// one that holds people, or cannot be read, with ErrNotEmpty unless force is
+// set. A crash leaves the old store or the new one.
+func Restore(path, backup string, force bool) (Report, error) {
+	report, err := Verify(backup)
+	if err != nil {
+		return report, fmt.Errorf("restore: %w", err)
+	}
+	unlock, err := lock(path)
+	if err != nil {
+		return report, fmt.Errorf("restore: %w", err)
+	}
+	defer unlock()
+	if !force {
+		if err := requireEmpty(path); err != nil {
+			return report, fmt.Errorf("restore: %w", err)
+		}
+	}
+	err = replace(path, func(temp string) error { return copyFile(temp, backup) })
+	if err != nil {
+		return report, fmt.Errorf("restore: %w", err)
+	}
+	return report, nil
+}
+
+// requireEmpty gives ErrNotEmpty unless there is no store at path, or one
+// without people.
+func requireEmpty(path string) error {
+	report, err := inspect(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && report.People == 0:
+		return nil
+	case errors.Is(err, ErrDamaged):
+		return fmt.Errorf("%w; use --force to replace it", err)
+	case err != nil:
+		return err
+	}
+	return fmt.Errorf("%s: %w (%d); use --force to replace them", path, ErrNotEmpty, report.People)
+}
+
+func copyFile(to, from string) error {
+	source, err := os.Open(from) //nolint:gosec // the operator names the path
+	if err != nil {
+		return err
+	}
+	defer func() { _ = source.Close() }()
+	target, err := os.OpenFile(to, os.O_WRONLY|os.O_TRUNC, 0) //nolint:gosec // a temporary file of our own
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(target, source)
+	return errors.Join(err, target.Close())
+}
+
+// replace makes a new file with write, syncs and verifies it, and gives it the
+// name path. The caller has locked the file that is there already; who waits for
+// that lock finds the new file (see Open).
+func replace(path string, write func(temp string) error) error {
+	folder := filepath.Dir(path)
+	file, err := os.CreateTemp(folder, ".birthday-*.new")
+	if err != nil {
+		return openError(path, err)
+	}
+	temp := file.Name()
+	defer func() { _ = os.Remove(temp) }() // gone already when it was renamed
+	if err := errors.Join(file.Close(), write(temp), syncPath(temp)); err != nil {
+		return openError(path, err)
+	}
+	if _, err := inspect(temp); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return openError(path, err)
+	}
+	return openError(path, syncPath(folder))
+}
+
+// lock keeps everybody from opening the file at path, until unlock. A file that
+// does not exist needs no lock.
+func lock(path string) (unlock func(), err error) {
+	file, err := os.Open(path) //nolint:gosec // the operator names the path
+	if errors.Is(err, fs.ErrNotExist) {
+		return func() {}, nil
+	}
+	if err == nil {
+		err = waitForLock(file, syscall.LOCK_EX)
+	}
+	if err != nil {
+		_ = file.Close() // nil when it was not opened
+		return nil, openError(path, err)
+	}
+	return func() { _ = file.Close() }, nil
+}
+
+// waitForLock takes the same lock as bbolt, in its way: it is gone when the file
+// is closed.
+func waitForLock(file *os.File, how int) error {
+	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		err := syscall.Flock(int(file.Fd()), how|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Since(begin) > lockTimeout {
+			return err
+		}
+	}
+}

@@ -1,0 +1,216 @@
+package bolt_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+
+	"birthday-demo/app/birthday"
+	"birthday-demo/app/store/bolt"
+)
+
+// everyone gives all people of the file at path, which nobody else has open.
+func everyone(t *testing.T, path string) []birthday.Person {
+	t.Helper()
+	s := open(t, path)
+	people, err := s.After(t.Context(), "", 1_000_000)
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	return people
+}
+
+func TestPutAll(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "birthday.db")
+	s := open(t, path)
+	require.NoError(t, s.Put(t.Context(), person(t, "bob", "1980-01-01")))
+	people := []birthday.Person{person(t, "ana", "1990-05-17"), person(t, "bob", "1991-06-18"), person(t, "eve", "1992-07-19")}
+	require.NoError(t, s.PutAll(t.Context(), people))
+	bad := []birthday.Person{person(t, "new", "1990-05-17"), {Username: "odd"}}
+	require.ErrorContains(t, s.PutAll(t.Context(), bad), "no day of the calendar")
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, s.PutAll(cancelled, people), context.Canceled)
+	require.NoError(t, s.Close())
+	require.ErrorIs(t, s.PutAll(t.Context(), people), birthday.ErrUnavailable)
+	require.Equal(t, people, everyone(t, path), "all of a commit or nothing")
+}
+
+func TestBackupWhilePeopleAreWritten(t *testing.T) {
+	folder := t.TempDir()
+	s := open(t, filepath.Join(folder, "birthday.db"))
+	fill(t, s, 2000)
+	written, born := make(chan struct{}), person(t, "x", "1990-05-17").Born
+	go func() {
+		defer close(written)
+		for n := range 200 {
+			_ = s.Put(context.Background(), birthday.Person{Username: birthday.Username("zz" + name(n)), Born: born})
+		}
+	}()
+	var copies []string
+	for range 5 {
+		path := filepath.Join(folder, "copy"+name(len(copies))+".db")
+		file, err := os.Create(path)
+		require.NoError(t, err)
+		n, err := s.Backup(file)
+		require.NoError(t, err)
+		info, err := file.Stat()
+		require.NoError(t, err)
+		require.Equal(t, info.Size(), n)
+		require.NoError(t, file.Close())
+		copies = append(copies, path)
+	}
+	<-written
+	require.NoError(t, s.Close())
+	_, err := s.Backup(os.Stdout)
+	require.ErrorIs(t, err, birthday.ErrUnavailable)
+	before := 2000
+	for _, path := range copies { // one writer, in order: each copy has a prefix of its history
+		people := everyone(t, path)
+		require.GreaterOrEqual(t, len(people), before)
+		before = len(people)
+		for i, p := range people[2000:] {
+			require.Equal(t, birthday.Username("zz"+name(i)), p.Username)
+		}
+	}
+}
+
+func TestCopyOfAStoppedFile(t *testing.T) {
+	folder := t.TempDir()
+	path, copied := filepath.Join(folder, "birthday.db"), filepath.Join(folder, "copy.db")
+	s := open(t, path)
+	fill(t, s, 100)
+	synctest.Test(t, func(t *testing.T) {
+		require.ErrorIs(t, bolt.Copy(path, &bytes.Buffer{}), bolt.ErrLocked)
+	})
+	require.NoError(t, s.Close())
+	var content bytes.Buffer
+	require.NoError(t, bolt.Copy(path, &content))
+	require.NoError(t, os.WriteFile(copied, content.Bytes(), 0o600))
+	require.Equal(t, everyone(t, path), everyone(t, copied))
+}
+
+// TestCompactLeavesNothingOfTheErased reads the raw bytes of the file.
+func TestCompactLeavesNothingOfTheErased(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "birthday.db")
+	s := open(t, path)
+	fill(t, s, 3000)
+	canary := person(t, "kanarienvogel", "1990-05-17")
+	require.NoError(t, s.Put(t.Context(), canary))
+	require.NoError(t, s.Delete(t.Context(), canary.Username))
+	require.NoError(t, s.Close())
+	before, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Contains(t, string(before), "kanarienvogel", "a delete alone leaves bytes behind")
+
+	people := everyone(t, path)
+	require.NoError(t, bolt.Compact(path))
+	after, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NotContains(t, string(after), "kanarienvogel")
+	require.LessOrEqual(t, len(after), len(before))
+	require.Equal(t, people, everyone(t, path))
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode())
+}
+
+func TestCompactRefusesAFileInUse(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "birthday.db")
+	s := open(t, path)
+	synctest.Test(t, func(t *testing.T) { require.ErrorIs(t, bolt.Compact(path), bolt.ErrLocked) })
+	require.NoError(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")))
+	require.NoError(t, s.Close())
+	require.Len(t, everyone(t, path), 1)
+}
+
+func TestRestore(t *testing.T) {
+	folder := t.TempDir()
+	backup, target := filepath.Join(folder, "backup.db"), filepath.Join(folder, "birthday.db")
+	s := open(t, backup)
+	fill(t, s, 100)
+	require.NoError(t, s.Close())
+	people := everyone(t, backup)
+
+	report, err := bolt.Restore(target, backup, false)
+	require.NoError(t, err, "where there is no store")
+	require.Equal(t, 100, report.People)
+	require.Equal(t, people, everyone(t, target))
+
+	_, err = bolt.Restore(target, backup, false)
+	require.ErrorIs(t, err, bolt.ErrNotEmpty)
+	require.ErrorContains(t, err, "--force")
+	s = open(t, target)
+	require.NoError(t, s.Put(t.Context(), person(t, "extra", "1990-05-17")))
+	synctest.Test(t, func(t *testing.T) {
+		_, err = bolt.Restore(target, backup, true)
+		require.ErrorIs(t, err, bolt.ErrLocked, "not even by force")
+	})
+	require.NoError(t, s.Close())
+	_, err = bolt.Restore(target, backup, true)
+	require.NoError(t, err)
+	require.Equal(t, people, everyone(t, target))
+
+	empty := filepath.Join(folder, "empty.db")
+	require.NoError(t, open(t, empty).Close())
+	_, err = bolt.Restore(empty, backup, false)
+	require.NoError(t, err, "into a store without people")
+	require.Equal(t, people, everyone(t, empty))
+}
+
+func TestRestoreRefusesADamagedCopy(t *testing.T) {
+	folder := t.TempDir()
+	target, backup := filepath.Join(folder, "birthday.db"), filepath.Join(folder, "backup.db")
+	s := open(t, target)
+	fill(t, s, 100)
+	require.NoError(t, s.Close())
+	before := everyone(t, target)
+	content, err := os.ReadFile(target)
+	require.NoError(t, err)
+	content[len(content)/2] ^= 1
+	content[4096*2+1] ^= 1
+	require.NoError(t, os.WriteFile(backup, content, 0o600))
+	for _, force := range []bool{false, true} {
+		_, err = bolt.Restore(target, backup, force)
+		require.ErrorIs(t, err, bolt.ErrDamaged)
+	}
+	require.Equal(t, before, everyone(t, target))
+
+	require.NoError(t, os.Rename(backup, target+".damaged"))
+	_, err = bolt.Restore(target+".damaged", target, false)
+	require.ErrorIs(t, err, bolt.ErrDamaged, "what is in the way cannot be read")
+	require.ErrorContains(t, err, "--force")
+	_, err = bolt.Restore(target+".damaged", target, true)
+	require.NoError(t, err)
+	require.Equal(t, before, everyone(t, target+".damaged"))
+}
+
+// TestWhoWaitsForTheLockFindsTheRestoredFile opens a store while another one is
+// being put in its place.
+func TestWhoWaitsForTheLockFindsTheRestoredFile(t *testing.T) {
+	folder := t.TempDir()
+	target, next := filepath.Join(folder, "birthday.db"), filepath.Join(folder, "next.db")
+	s := open(t, next)
+	fill(t, s, 10)
+	require.NoError(t, s.Close())
+	owner := open(t, target)
+	opened := make(chan *bolt.Store, 1)
+	go func() {
+		s, err := bolt.Open(target, nil)
+		if err != nil {
+			t.Errorf("open: %v", err)
+		}
+		opened <- s
+	}()
+	require.NoError(t, os.Rename(next, target)) // as Restore does at its end
+	require.NoError(t, owner.Close())
+	s = <-opened
+	people, err := s.After(t.Context(), "", 100)
+	require.NoError(t, err)
+	require.Len(t, people, 10)
+	require.NoError(t, s.Close())
+}
