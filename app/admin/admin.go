@@ -24,8 +24,9 @@ type Config struct {
 	Stats    *httpd.Stats
 	Version  any // becomes the JSON of /version
 
-	// Pprof serves Go's profiles. They need one of Tokens; when that is nil
-	// they are open on a loopback address and refused elsewhere.
+	// What hands out data, and Go's profiles with Pprof, needs one of Tokens.
+	// When that is nil it is open on a loopback address and refused elsewhere.
+	Data     Data
 	Pprof    bool
 	Tokens   *httpd.Tokens
 	Loopback bool // the port listens on a loopback address only
@@ -45,13 +46,22 @@ func New(c Config) http.Handler {
 	get("/metrics", fromHTTP(promhttp.HandlerFor(c.Registry, promhttp.HandlerOpts{Registry: c.Registry}).ServeHTTP))
 	get("/stats", func(w http.ResponseWriter, _ *http.Request) error { return reply(w, c.Stats.Summary()) })
 	get("/version", func(w http.ResponseWriter, _ *http.Request) error { return reply(w, c.Version) })
+	if c.Data.Backup != nil {
+		get("/backup", c.guard(c.Data.getBackup))
+	}
+	if c.Data.Export != nil {
+		get("/export", c.guard(c.Data.getExport))
+	}
+	if c.Data.Import != nil {
+		router.Handle("/import", httpd.Route("/import", httpd.Methods{http.MethodPost: c.guard(c.Data.postImport)}))
+	}
 	if c.Pprof {
-		get("/debug/pprof/", c.guard(pprof.Index))
-		get("/debug/pprof/cmdline", c.guard(pprof.Cmdline))
-		get("/debug/pprof/profile", c.guard(pprof.Profile))
-		get("/debug/pprof/symbol", c.guard(pprof.Symbol))
-		get("/debug/pprof/trace", c.guard(pprof.Trace))
-		get("/debug/pprof/{profile}", c.guard(pprof.Index))
+		get("/debug/pprof/", c.guard(fromHTTP(pprof.Index)))
+		get("/debug/pprof/cmdline", c.guard(fromHTTP(pprof.Cmdline)))
+		get("/debug/pprof/profile", c.guard(fromHTTP(pprof.Profile)))
+		get("/debug/pprof/symbol", c.guard(fromHTTP(pprof.Symbol)))
+		get("/debug/pprof/trace", c.guard(fromHTTP(pprof.Trace)))
+		get("/debug/pprof/{profile}", c.guard(fromHTTP(pprof.Index)))
 	}
 	return httpd.Wrap(router, c.HTTP)
 }
@@ -66,19 +76,6 @@ func (c Config) getReady(w http.ResponseWriter, r *http.Request) error {
 		return &httpd.Refusal{Status: http.StatusServiceUnavailable, Detail: "not ready: " + err.Error()}
 	}
 	return say(w, "ready")
-}
-
-// guard protects what tells more than figures.
-func (c Config) guard(h http.HandlerFunc) httpd.Handler {
-	switch {
-	case c.Tokens != nil:
-		return httpd.RequireToken(fromHTTP(h), []*httpd.Tokens{c.Tokens})
-	case c.Loopback:
-		return fromHTTP(h)
-	}
-	return func(http.ResponseWriter, *http.Request) error {
-		return &httpd.Refusal{Status: http.StatusForbidden, Detail: "this needs --admin-tokens-file, since the port is not on a loopback address"}
-	}
 }
 
 // fromHTTP makes a handler of one that answers for its own errors.

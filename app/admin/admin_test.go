@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,7 +48,11 @@ func port(change ...func(*admin.Config)) http.Handler {
 
 func ask(h http.Handler, method, path string, headers ...string) *httptest.ResponseRecorder {
 	r, w := httptest.NewRequest(method, path, nil), httptest.NewRecorder()
+	r.Host = "localhost:8081"
 	for i := 0; i < len(headers); i += 2 {
+		if headers[i] == "Host" {
+			r.Host = headers[i+1]
+		}
 		r.Header.Set(headers[i], headers[i+1])
 	}
 	h.ServeHTTP(w, r)
@@ -146,4 +153,82 @@ func TestProfilesAreGuarded(t *testing.T) {
 	require.Equal(t, 401, ask(port(on, token), "GET", profile).Code, "tokens count on loopback too")
 	require.Equal(t, 200, ask(port(on, off, token), "GET", profile, "Authorization", "Bearer admin").Code)
 	require.Equal(t, 200, ask(port(on, off), "GET", "/healthz").Code)
+}
+
+func TestWebPagesAreKeptOut(t *testing.T) {
+	on := func(c *admin.Config) { c.Pprof = true }
+	const profile = "/debug/pprof/goroutine"
+	for site, status := range map[string]int{"": 200, "none": 200, "same-origin": 200, "same-site": 403, "cross-site": 403} {
+		require.Equal(t, status, ask(port(on), "GET", profile, "Sec-Fetch-Site", site).Code, site)
+	}
+	for host, status := range map[string]int{
+		"localhost": 200, "localhost:8081": 200, "127.0.0.1:8081": 200, "[::1]:8081": 200, "127.9.9.9": 200,
+		"evil.example": 403, "evil.example:8081": 403, "localhost.evil.example": 403, "10.0.0.1:8081": 403, "": 403,
+	} {
+		require.Equal(t, status, ask(port(on), "GET", profile, "Host", host).Code, host)
+	}
+	require.Equal(t, 200, ask(port(on), "GET", "/healthz", "Host", "evil.example", "Sec-Fetch-Site", "cross-site").Code)
+}
+
+// spooled is an open file without a name, as a backup is.
+func spooled(t *testing.T, text string) *os.File {
+	t.Helper()
+	file, err := os.CreateTemp(t.TempDir(), "spool")
+	require.NoError(t, err)
+	_, err = file.WriteString(text)
+	require.NoError(t, err)
+	_, err = file.Seek(0, io.SeekStart)
+	require.NoError(t, errors.Join(err, os.Remove(file.Name())))
+	return file
+}
+
+func TestData(t *testing.T) {
+	h := port(func(c *admin.Config) {
+		c.Data = admin.Data{
+			Backup: func(_ context.Context, compact bool) (*os.File, error) {
+				return spooled(t, fmt.Sprint("the copy, compact: ", compact)), nil
+			},
+			Export: func(_ context.Context, format string) (string, func(io.Writer) error, error) {
+				if format == "xml" {
+					return "", nil, fmt.Errorf("%w: no xml", admin.ErrInput)
+				}
+				return "text/" + format, func(w io.Writer) error { _, err := io.WriteString(w, "everyone"); return err }, nil
+			},
+			Import: func(_ context.Context, body io.Reader, format string) (any, error) {
+				text, err := io.ReadAll(body)
+				if format == "xml" {
+					return nil, fmt.Errorf("%w: no xml", admin.ErrInput)
+				}
+				return map[string]int{"taken": len(text)}, err
+			},
+		}
+	})
+	require.Equal(t, "the copy, compact: false", ask(h, "GET", "/backup").Body.String())
+	w := ask(h, "GET", "/backup?compact")
+	require.Equal(t, "the copy, compact: true", w.Body.String())
+	require.Equal(t, strconv.Itoa(w.Body.Len()), w.Header().Get("Content-Length"))
+	w = ask(h, "GET", "/export?format=csv")
+	require.Equal(t, "everyone", w.Body.String())
+	require.Equal(t, "text/csv", w.Header().Get("Content-Type"))
+	require.Equal(t, 400, ask(h, "GET", "/export?format=xml").Code)
+	require.Equal(t, 405, ask(h, "GET", "/import").Code)
+	require.JSONEq(t, `{"taken": 0}`, ask(h, "POST", "/import").Body.String())
+	require.Equal(t, 400, ask(h, "POST", "/import?format=xml").Code)
+	for _, path := range []string{"/backup", "/export"} {
+		require.Equal(t, 403, ask(h, "GET", path, "Host", "evil.example").Code)
+		require.Equal(t, 404, ask(port(), "GET", path).Code, "what a store cannot do is not there")
+	}
+}
+
+// TestAFailingExportIsCutOff wants no whole answer of half the people.
+func TestAFailingExportIsCutOff(t *testing.T) {
+	h := port(func(c *admin.Config) {
+		c.Data.Export = func(context.Context, string) (string, func(io.Writer) error, error) {
+			return "text/plain", func(w io.Writer) error {
+				_, _ = io.WriteString(w, "half")
+				return errors.New("the store is away")
+			}, nil
+		}
+	})
+	require.PanicsWithValue(t, http.ErrAbortHandler, func() { ask(h, "GET", "/export") })
 }

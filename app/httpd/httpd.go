@@ -41,8 +41,8 @@ type Config struct {
 	// many a client may make in a second; 0 is without limit.
 	MaxInFlight int
 	RateLimit   int
-	// StallTimeout ends an answer of which nothing could be written for so
-	// long; 0 leaves that to the server.
+	// StallTimeout ends a request of whose body nothing came, or of whose
+	// answer nothing could be written, for so long; 0 leaves that to the server.
 	StallTimeout time.Duration
 }
 
@@ -80,6 +80,9 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("X-Request-Id", x.id)
 	header["Cache-Control"] = noStore
 	header["X-Content-Type-Options"] = noSniff
+	if s.StallTimeout > 0 && r.Body != nil {
+		r.Body = &stallingBody{r.Body, http.NewResponseController(w), s.StallTimeout}
+	}
 	inFlight := s.inFlight.Add(1)
 	defer func() {
 		v := recover()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -373,6 +374,33 @@ func TestAStalledAnswerIsEnded(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { _ = response.Body.Close() }()
 	require.ErrorContains(t, <-ended, "i/o timeout")
+}
+
+// TestAStalledBodyIsEnded sends half a body, and then a whole one.
+func TestAStalledBodyIsEnded(t *testing.T) {
+	read := make(chan error, 1)
+	h := func(_ http.ResponseWriter, r *http.Request) error {
+		_, err := io.ReadAll(r.Body)
+		time.Sleep(100 * time.Millisecond) // longer than a stall, which the end of the body ends
+		read <- errors.Join(err, r.Context().Err())
+		return nil
+	}
+	server := httptest.NewServer(httpd.Wrap(httpd.Route("/", httpd.Methods{"PUT": h}),
+		httpd.Config{Log: slog.New(slog.DiscardHandler), StallTimeout: 50 * time.Millisecond}))
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	_, err = io.WriteString(conn, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab")
+	require.NoError(t, err)
+	require.ErrorContains(t, <-read, "i/o timeout")
+
+	request, err := http.NewRequest(http.MethodPut, server.URL, strings.NewReader("abcd"))
+	require.NoError(t, err)
+	response, err := server.Client().Do(request)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.NoError(t, <-read)
 }
 
 func TestARouteNeedsTheWrapper(t *testing.T) {

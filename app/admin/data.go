@@ -1,0 +1,77 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+
+	"birthday-demo/app/httpd"
+)
+
+// Data is how the port hands out what the service keeps, and takes it in. What
+// is nil is not there.
+type Data struct {
+	// Backup gives a whole copy of the store as an open file that has no name
+	// any more: a slow client keeps nothing waiting but that.
+	Backup func(ctx context.Context, compact bool) (*os.File, error)
+	// Export gives the media type of a format, and what writes everything in
+	// it; ErrInput for a format that it does not know.
+	Export func(ctx context.Context, format string) (mediaType string, write func(io.Writer) error, err error)
+	// Import takes everything from a body in a format, and gives a report that
+	// becomes the JSON of the answer; ErrInput when it cannot read the body.
+	Import func(ctx context.Context, body io.Reader, format string) (report any, err error)
+}
+
+// ErrInput marks errors of Data that the client can mend.
+var ErrInput = errors.New("what was sent cannot be used")
+
+func (d Data) getBackup(w http.ResponseWriter, r *http.Request) error {
+	file, err := d.Backup(r.Context(), r.URL.Query().Has("compact"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Length", strconv.FormatInt(info.Size(), 10))
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	_, err = io.Copy(w, file)
+	return err // an answer that has begun is cut off, so that nobody takes it for whole
+}
+
+func (d Data) getExport(w http.ResponseWriter, r *http.Request) error {
+	mediaType, write, err := d.Export(r.Context(), r.URL.Query().Get("format"))
+	if err != nil {
+		return inputRefused(err)
+	}
+	w.Header().Set("Content-Type", mediaType)
+	if r.Method == http.MethodHead {
+		return nil
+	}
+	return write(w) // as above
+}
+
+func (d Data) postImport(w http.ResponseWriter, r *http.Request) error {
+	report, err := d.Import(r.Context(), r.Body, r.URL.Query().Get("format"))
+	if err != nil {
+		return inputRefused(err)
+	}
+	return reply(w, report)
+}
+
+// inputRefused makes a refusal of an error that the client can mend.
+func inputRefused(err error) error {
+	if errors.Is(err, ErrInput) {
+		return &httpd.Refusal{Status: http.StatusBadRequest, Detail: err.Error()}
+	}
+	return err
+}

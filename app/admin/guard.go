@@ -1,0 +1,57 @@
+package admin
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+
+	"birthday-demo/app/httpd"
+)
+
+// guard protects what tells more than figures: from other machines, and from web
+// pages that the operator's own browser shows.
+func (c Config) guard(next httpd.Handler) httpd.Handler {
+	switch {
+	case c.Tokens != nil:
+		next = httpd.RequireToken(next, []*httpd.Tokens{c.Tokens})
+	case c.Loopback:
+		next = requireLocalHost(next)
+	default:
+		return func(http.ResponseWriter, *http.Request) error {
+			return forbidden("this needs --admin-tokens-file, since the port is not on a loopback address")
+		}
+	}
+	return refusePages(next)
+}
+
+// refusePages refuses what a browser asks for on behalf of another site (Fetch
+// Metadata, Sec-Fetch-Site). Other clients do not send the header.
+func refusePages(next httpd.Handler) httpd.Handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		switch r.Header.Get("Sec-Fetch-Site") {
+		case "", "none", "same-origin":
+			return next(w, r)
+		}
+		return forbidden("web pages may not ask for this")
+	}
+}
+
+// requireLocalHost refuses names that a web site may have pointed at this
+// machine (DNS rebinding).
+func requireLocalHost(next httpd.Handler) httpd.Handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		ip, err := netip.ParseAddr(host)
+		if host == "localhost" || err == nil && ip.IsLoopback() {
+			return next(w, r)
+		}
+		return forbidden("ask for localhost, or set --admin-tokens-file")
+	}
+}
+
+func forbidden(detail string) error {
+	return &httpd.Refusal{Status: http.StatusForbidden, Detail: detail}
+}
