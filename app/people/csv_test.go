@@ -1,0 +1,73 @@
+package people_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"birthday-demo/app/birthday"
+	"birthday-demo/app/people"
+)
+
+func TestReadCSV(t *testing.T) {
+	const (
+		header = "username,dateOfBirth\n"
+		good   = "ana 1990-05-17"
+	)
+	testReading(t, people.CSV, []readingTest{
+		{"only the header", header, nil},
+		{"two rows", header + "ana,1990-05-17\nbob,1991-06-18\n", []string{good, "bob 1991-06-18"}},
+		{"CRLF", "username,dateOfBirth\r\nana,1990-05-17\r\nbob,1991-06-18\r\n", []string{good, "bob 1991-06-18"}},
+		{"the last row has no end", header + "ana,1990-05-17", []string{good}},
+		{"a byte order mark", "\ufeff" + header + "ana,1990-05-17\n", []string{good}},
+		{"quoted fields", "\"username\",\"dateOfBirth\"\n\"ana\",\"1990-05-17\"\n", []string{good}},
+		{"blank lines are skipped and count", "\n" + header + "\n\r\nana,1990-05-17\n\n,\n", []string{good, "line 7: INVALID_USERNAME, INVALID_DATE"}},
+		{"the same name twice", header + "ana,1990-05-17\nana,1990-05-17\n", []string{good, good}},
+		{"a person called like the header", header + "username,1990-05-17\n", []string{"username 1990-05-17"}},
+
+		{"a refusal is not the end", header + ",1990-05-17\nana,1990-05-17\n", []string{"line 2: INVALID_USERNAME", good}},
+		{"a bad date", header + "ana,17.5.1990\n", []string{"line 2: INVALID_DATE"}},
+		{"both are wrong", header + "ana1,1990\n", []string{"line 2: INVALID_USERNAME, INVALID_DATE"}},
+		{"spaces around", header + " ana ,1990-05-17\n", []string{"line 2: INVALID_USERNAME"}},
+		{"a line end in a name", header + "\"a\nna\",1990-05-17\nana,1990-05-17\n,\n", []string{"line 2: INVALID_USERNAME", good, "line 5: INVALID_USERNAME, INVALID_DATE"}},
+		{"invalid UTF-8", header + "an\xff,1990-05-17\n", []string{"line 2: INVALID_USERNAME"}},
+		{"the header again", header + header, []string{"line 2: INVALID_DATE"}},
+
+		{"one field", header + "ana\nana,1990-05-17\n", []string{"line 2: INVALID_BODY", good}},
+		{"three fields", header + "ana,1990-05-17,\nana,1990-05-17\n", []string{"line 2: INVALID_BODY", good}},
+		{"three fields over two lines", header + "\"a\n\",b,c\nana,1990-05-17\n", []string{"line 2: INVALID_BODY", good}},
+		{"another separator", header + "ana;1990-05-17\n", []string{"line 2: INVALID_BODY"}},
+		{"a line of spaces", header + "  \n", []string{"line 2: INVALID_BODY"}},
+		{"a bare quote", header + "a\"na,1990-05-17\nana,1990-05-17\n", []string{"line 2: INVALID_BODY", good}},
+		{"text after a quote", header + "\"a\"na,1990-05-17\nana,1990-05-17\n", []string{"line 2: INVALID_BODY", good}},
+		{"text after a quote, lines later", header + "\"\n\na\"na,1990-05-17\nana,1990-05-17\n", []string{"line 2: INVALID_BODY", good}},
+		{"a quote that is never closed", header + "ana,1990-05-17\n\"bob,1991-06-18\ncyd,1992-07-19\n", []string{good, "line 3: INVALID_BODY"}},
+	})
+}
+
+func TestReadCSVNeedsItsHeader(t *testing.T) {
+	want := []string{"the first line must be username,dateOfBirth"}
+	testReading(t, people.CSV, []readingTest{
+		{"nothing", "", want},
+		{"blank lines", "\n\n", want},
+		{"a row", "ana,1990-05-17\n", want},
+		{"the other order", "dateOfBirth,username\n1990-05-17,ana\n", want},
+		{"another spelling", "Username,DateOfBirth\nana,1990-05-17\n", want},
+		{"spaces", "username, dateOfBirth\nana,1990-05-17\n", want},
+		{"a column more", "username,dateOfBirth,email\nana,1990-05-17,x\n", want},
+		{"a column less", "username\nana\n", want},
+		{"both names in one column", "\"username,dateOfBirth\",\"\"\n", want},
+		{"another separator", "username;dateOfBirth\n", want},
+		{"a broken quote", "username,\"dateOfBirth\nana,1990-05-17\n", want},
+		{"UTF-16", "\xff\xfeu\x00s\x00", want},
+		{"lines that end with CR", "username,dateOfBirth\rana,1990-05-17\r", want},
+	})
+}
+
+func TestWriteCSV(t *testing.T) {
+	require.Equal(t, "username,dateOfBirth\n", write(t, people.CSV, nil))
+	require.Equal(t, "username,dateOfBirth\nana,1990-05-17\nさくら,0001-01-01\n",
+		write(t, people.CSV, []birthday.Person{person("ana", "1990-05-17"), person("さくら", "0001-01-01")}))
+}
+
+func BenchmarkReadCSV(b *testing.B) { benchmarkRead(b, people.CSV) }
