@@ -96,12 +96,29 @@ func TestReadiness(t *testing.T) {
 	})
 }
 
+func TestAProberThatLeavesSpoilsNothing(t *testing.T) {
+	ready := admin.NewReadiness(func(ctx context.Context) error { return ctx.Err() })
+	ready.Up()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, ready.Check(ctx))
+}
+
 func TestAStoreThatHangsIsNotReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var ready *admin.Readiness
 		h := port(func(c *admin.Config) {
 			c.Ready = admin.NewReadiness(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
 			c.Ready.Up()
+			ready = c.Ready
 		})
+		go func() { ask(h, "GET", "/readyz") }()
+		synctest.Wait()
+		begin := time.Now()
+		ready.Down("stopping")
+		require.Zero(t, time.Since(begin), "a probe that hangs keeps nobody from stopping")
+		ready.Up()
+		time.Sleep(time.Minute) // a probe that waits for another's does not count as waiting here
 		require.Equal(t, 503, ask(h, "GET", "/readyz").Code)
 	})
 }

@@ -12,10 +12,11 @@ import (
 type Readiness struct {
 	ping func(context.Context) error
 
-	mu      sync.Mutex
-	up      bool
-	reason  string // why it is not up
-	last    error  // of ping
+	mu     sync.Mutex
+	reason string // why it is not up; "" is up
+
+	pinging sync.Mutex // apart, so that a store that hangs keeps nobody from stopping
+	last    error      // of ping
 	checked time.Time
 }
 
@@ -33,25 +34,26 @@ func NewReadiness(ping func(context.Context) error) *Readiness {
 }
 
 // Up lets requests come.
-func (r *Readiness) Up() { r.set(true, "") }
+func (r *Readiness) Up() { r.Down("") }
 
 // Down sends requests away, for a reason that probes are told.
-func (r *Readiness) Down(reason string) { r.set(false, reason) }
-
-func (r *Readiness) set(up bool, reason string) {
+func (r *Readiness) Down(reason string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.up, r.reason = up, reason
+	r.reason = reason
 }
 
 // Check gives nil when the service is ready, else the reason why not. The store
 // is asked at most once a second.
 func (r *Readiness) Check(ctx context.Context) error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.up {
-		return errors.New(r.reason)
+	reason := r.reason
+	r.mu.Unlock()
+	if reason != "" {
+		return errors.New(reason)
 	}
+	r.pinging.Lock()
+	defer r.pinging.Unlock()
 	if time.Since(r.checked) >= pingEvery {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingTimeout)
 		defer cancel()

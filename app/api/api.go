@@ -51,6 +51,9 @@ func New(c Config) http.Handler {
 			Help: "Requests for usernames that nobody has.",
 		}),
 	}
+	for _, code := range []birthday.Code{birthday.InvalidBody, birthday.InvalidDate, birthday.InvalidTimezone, birthday.InvalidUsername} {
+		s.refusals.WithLabelValues(string(code)) // from the start, for alerts
+	}
 	c.Registry.MustRegister(s.refusals, s.strangers)
 	s.HTTP.Refuse = s.refuse
 	return httpd.Wrap(s.routes(), s.HTTP)

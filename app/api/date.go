@@ -3,7 +3,6 @@ package api
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -24,10 +23,7 @@ const whiteSpace = " \t\r\n"
 // form, or without a body in the query. It does not say whether it is a date.
 func readDate(r *http.Request) (string, error) {
 	body, err := io.ReadAll(r.Body)
-	var tooLarge *http.MaxBytesError
 	switch {
-	case errors.As(err, &tooLarge):
-		return "", err
 	case err != nil:
 		return "", bodyFault("the body could not be read to its end")
 	case len(body) == 0:

@@ -37,6 +37,8 @@ func (s *server) getHello(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) putHello(w http.ResponseWriter, r *http.Request) error {
+	ctx, cancel := patience(r)
+	defer cancel()
 	name, nameErr := s.username(r)
 	text, dateErr := readDate(r)
 	var born birthday.Date
@@ -46,8 +48,6 @@ func (s *server) putHello(w http.ResponseWriter, r *http.Request) error {
 	if err := together(nameErr, dateErr); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
-	defer cancel()
 	if err := s.Store.Put(ctx, birthday.Person{Username: name, Born: born}); err != nil {
 		return err
 	}
@@ -60,13 +60,20 @@ func (s *server) deleteHello(w http.ResponseWriter, r *http.Request) error {
 	if err := together(err); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
+	ctx, cancel := patience(r)
 	defer cancel()
 	if err := s.Store.Delete(ctx, name); err != nil {
 		return orStranger(err, name)
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// patience is the time of a write, from the start of its handler. It does not end
+// when the client closes its sending side, which looks like leaving: such a
+// client still wants its answer.
+func patience(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(r.Context()), storeTimeout)
 }
 
 // username reads the name in the path, which the router hands over encoded.

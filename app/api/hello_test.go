@@ -52,7 +52,7 @@ func TestGreeting(t *testing.T) {
 		})
 	}
 	body := s.do("GET", "/hello/bob", "").body
-	require.Equal(t, `{"message":"Hello, bob! Happy birthday!"}`, body) //nolint:testifylint // to the byte
+	require.Equal(t, `{"message":"Hello, bob! Happy birthday!"}`, body)
 }
 
 func TestNamesAreNormalizedAndKeepTheirCase(t *testing.T) {
@@ -379,7 +379,9 @@ func TestRefusalsAndStrangersAreCounted(t *testing.T) {
 	require.NoError(t, testutil.GatherAndCompare(s.registry, strings.NewReader(`
 # HELP birthday_refusals_total Faults in what clients sent, by code; a request may have several.
 # TYPE birthday_refusals_total counter
+birthday_refusals_total{code="INVALID_BODY"} 0
 birthday_refusals_total{code="INVALID_DATE"} 2
+birthday_refusals_total{code="INVALID_TIMEZONE"} 0
 birthday_refusals_total{code="INVALID_USERNAME"} 1
 # HELP birthday_strangers_total Requests for usernames that nobody has.
 # TYPE birthday_strangers_total counter

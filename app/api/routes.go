@@ -32,7 +32,7 @@ func (s *server) routes() *mux.Router {
 		http.MethodPut:    s.writer(s.putHello),
 		http.MethodDelete: s.writer(s.deleteHello),
 	})
-	route("/openapi.yaml", httpd.Methods{http.MethodGet: getOpenAPI})
+	route("/openapi.yaml", httpd.Methods{http.MethodGet: httpd.LimitBody(maxBody, getOpenAPI)})
 	return router
 }
 

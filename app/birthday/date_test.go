@@ -101,6 +101,7 @@ func FuzzParseDate(f *testing.F) {
 		reference, refErr := time.Parse(time.DateOnly, text)
 		if err != nil {
 			requireFault(t, err, birthday.InvalidDate)
+			require.True(t, refErr != nil || reference.Year() == 0, "refused for nothing")
 			return
 		}
 		require.NoError(t, refErr)

@@ -80,8 +80,12 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("X-Request-Id", x.id)
 	header["Cache-Control"] = noStore
 	header["X-Content-Type-Options"] = noSniff
-	if s.StallTimeout > 0 && r.Body != nil {
-		r.Body = &stallingBody{r.Body, http.NewResponseController(w), s.StallTimeout}
+	if s.StallTimeout > 0 {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // the last request's; a connection that knows none goes without
+	}
+	if r.Body != nil && r.Body != http.NoBody {
+		x.body = &body{ReadCloser: r.Body, conn: http.NewResponseController(w), stall: s.StallTimeout}
+		r.Body = x.body
 	}
 	inFlight := s.inFlight.Add(1)
 	defer func() {
@@ -115,6 +119,9 @@ var (
 // unknownRoute labels requests that belong to no template.
 const unknownRoute = "other"
 
+// refusalTimeout is what a refusal gets to be sent.
+const refusalTimeout = time.Second
+
 // statusClientGone is what the log and the metrics say when the client did not
 // wait for its answer. It is nginx's number; nothing is sent with it.
 const statusClientGone = 499
@@ -127,6 +134,7 @@ type exchange struct {
 	request *http.Request
 	id      string // of the request
 	route   string // the template
+	body    *body  // nil when the request has none
 	status  int    // 0 until the header is written
 	size    int64  // of the body, in bytes
 	err     error  // why the request was refused
@@ -139,16 +147,26 @@ func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 // WriteHeader notes the status.
 func (x *exchange) WriteHeader(status int) {
 	if status >= 200 && x.status == 0 { // 1xx are only announcements
-		x.status = status
+		x.begin(status)
 	}
 	x.ResponseWriter.WriteHeader(status)
+}
+
+// begin notes the status. Where the body was not read to its end the connection
+// is to be closed: else net/http would wait for the rest before it sends the
+// answer, and the time for that may be over by then.
+func (x *exchange) begin(status int) {
+	x.status = status
+	if x.body != nil && !x.body.ended {
+		x.Header().Set("Connection", "close")
+	}
 }
 
 // Write counts the bytes and, where a stalled answer is to be ended, gives this
 // write its time.
 func (x *exchange) Write(b []byte) (int, error) {
 	if x.status == 0 {
-		x.status = http.StatusOK
+		x.begin(http.StatusOK)
 	}
 	if d := x.service.StallTimeout; d > 0 {
 		deadline := time.Now().Add(d)
@@ -169,6 +187,9 @@ func (x *exchange) refuse(err error) {
 	if x.status != 0 { // too late for another answer
 		x.cut = true
 		return
+	}
+	if x.body != nil { // the time to answer may have ended with the time to send it
+		_ = http.NewResponseController(x.ResponseWriter).SetWriteDeadline(time.Now().Add(refusalTimeout))
 	}
 	x.service.Refuse(x, x.request, err)
 	if errors.Is(err, context.Canceled) && x.request.Context().Err() != nil {

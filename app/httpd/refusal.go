@@ -1,7 +1,9 @@
 package httpd
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"math"
 	"net/http"
 	"strconv"
@@ -44,30 +46,45 @@ func refuseAsText(w http.ResponseWriter, _ *http.Request, err error) {
 // RequestID gives the id of the request that w answers.
 func RequestID(w http.ResponseWriter) string { return w.Header().Get("X-Request-Id") }
 
-// LimitBody refuses a body of more than limit bytes with 413: at once when its
-// length was announced, else while the handler reads it.
+// LimitBody refuses a body of more than limit bytes with 413, by its length where
+// that was announced, else when it was read.
 func LimitBody(limit int64, next Handler) Handler {
 	tooLarge := &Refusal{
 		Status: http.StatusRequestEntityTooLarge,
 		Detail: "the body may have at most " + strconv.FormatInt(limit, 10) + " bytes",
 	}
 	return func(w http.ResponseWriter, r *http.Request) error {
-		if r.ContentLength > limit {
-			w.Header().Set("Connection", "close") // what it sends is not read
+		switch {
+		case r.ContentLength > limit:
+			return tooLarge
+		case r.ContentLength < 0 && !readAhead(w, r, limit):
 			return tooLarge
 		}
-		if r.Body != nil && r.Body != http.NoBody {
-			// It wants net/http's own writer, to tell it that the connection must end.
-			r.Body = http.MaxBytesReader(mustExchange(w).ResponseWriter, r.Body, limit)
-		}
-		err := next(w, r)
-		if err == nil {
-			return nil
-		}
-		var read *http.MaxBytesError
-		if errors.As(err, &read) {
-			return tooLarge
-		}
-		return err
+		return next(w, r)
 	}
 }
+
+// readAhead reads a body whose length was not announced, and says whether it
+// keeps to the limit. The handler gets what was read, and the same error at its
+// end.
+func readAhead(w http.ResponseWriter, r *http.Request, limit int64) bool {
+	// It wants net/http's own writer, to tell it that the connection must end.
+	limited := http.MaxBytesReader(mustExchange(w).ResponseWriter, r.Body, limit)
+	text, err := io.ReadAll(limited)
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return false
+	}
+	rest := io.Reader(http.NoBody)
+	if err != nil {
+		rest = brokenBody{err}
+	}
+	r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(text), rest))
+	return true
+}
+
+// brokenBody gives the error that reading ended with.
+type brokenBody struct{ err error }
+
+// Read gives the error.
+func (b brokenBody) Read([]byte) (int, error) { return 0, b.err }

@@ -24,11 +24,11 @@ type Tokens struct {
 
 	mu      sync.Mutex
 	sums    [][sha256.Size]byte // of the tokens, which are not kept
-	read    os.FileInfo         // of the file that sums came from
+	file    [sha256.Size]byte   // of the whole file, to see a change
 	checked time.Time
 }
 
-// recheck is how often, at most, the file is looked at.
+// recheck is how often, at most, the file is read.
 const recheck = time.Second
 
 // tokenForm is what may stand in an Authorization header (RFC 6750, section 2.1).
@@ -48,13 +48,13 @@ func LoadTokens(path string, log *slog.Logger) (*Tokens, error) {
 }
 
 func (t *Tokens) load() error {
-	info, err := os.Stat(t.path)
-	if err != nil {
-		return fmt.Errorf("tokens: %w", err)
-	}
 	text, err := os.ReadFile(t.path)
 	if err != nil {
 		return fmt.Errorf("tokens: %w", err)
+	}
+	sum := sha256.Sum256(text)
+	if sum == t.file {
+		return nil
 	}
 	var sums [][sha256.Size]byte
 	for n, line := range strings.Split(string(text), "\n") {
@@ -67,28 +67,25 @@ func (t *Tokens) load() error {
 			return fmt.Errorf("%s, line %d: a token has only letters, digits and . _ ~ + / - =", t.path, n+1)
 		}
 	}
-	t.sums, t.read = sums, info
+	if t.file != [sha256.Size]byte{} {
+		t.log.Info("read the tokens again", "file", t.path, "tokens", len(sums))
+	}
+	t.sums, t.file = sums, sum
 	return nil
 }
 
-// refresh reads the file again when it is another one than before. A file that
-// cannot be read leaves the tokens as they are; one that can counts, even when
-// it is empty and so refuses everybody.
+// refresh reads the file again when it was some time ago. A file that cannot be
+// read leaves the tokens as they are; one that can counts, even when it is empty
+// and so refuses everybody.
 func (t *Tokens) refresh() {
 	now := time.Now()
 	if now.Sub(t.checked) < recheck {
 		return
 	}
 	t.checked = now
-	info, err := os.Stat(t.path)
-	if err == nil && os.SameFile(info, t.read) && info.Size() == t.read.Size() && info.ModTime().Equal(t.read.ModTime()) {
-		return
-	}
-	if err = t.load(); err != nil {
+	if err := t.load(); err != nil {
 		t.log.Error("the tokens could not be read again, the old ones stay in force", "file", t.path, "error", err)
-		return
 	}
-	t.log.Info("read the tokens again", "file", t.path, "tokens", len(t.sums))
 }
 
 // has says whether the token is one of the set. It compares with all of them,

@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,9 +44,12 @@ const (
 	// lockTimeout is how long Open waits for another process to let go.
 	lockTimeout = 5 * time.Second
 
-	// maxBatch bounds one commit. It is the default of requests in flight:
-	// more cannot wait at once.
+	// maxBatch bounds one commit: as many as may be in flight by default.
 	maxBatch = 1024
+
+	// stallTimeout is how long a commit may take before the store counts as
+	// not working.
+	stallTimeout = 5 * time.Second
 
 	// importFill is how full, of 1, imports make a page.
 	importFill = 0.9
@@ -66,10 +71,12 @@ var (
 // Store is a birthday.Store in one bbolt file.
 type Store struct {
 	db     *bbolt.DB
+	file   *os.File // the one that db has open
 	writer *coalesce.Writer[birthday.Person]
-	full   atomic.Bool // the last write found no space
+	full   atomic.Bool // a write found no space, and since then the probe found none either
 	failed atomic.Pointer[error]
 	onFail func(error)
+	since  atomic.Int64 // when the commit at work began, in Unix nanoseconds; 0 is none
 	close  func() error
 }
 
@@ -89,26 +96,29 @@ func Open(path string, onFail func(error)) (*Store, error) {
 	if err := createIfMissing(path); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	db, err := openVerified(path)
+	db, file, err := openVerified(path)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{db: db, onFail: onFail}
+	_ = syncPath(filepath.Dir(path)) // in case a crash came between the file's name and its sync
+	s := &Store{db: db, file: file, onFail: onFail}
 	s.writer = coalesce.New(maxBatch, s.putAll)
 	s.close = sync.OnceValue(func() error {
 		s.writer.Close()
+		if s.since.Load() != 0 { // a commit panicked and holds bbolt's locks for ever
+			return nil
+		}
 		return db.Close()
 	})
 	return s, nil
 }
 
 // openVerified verifies the file at path, then opens and locks it.
-func openVerified(path string) (*bbolt.DB, error) {
+func openVerified(path string) (db *bbolt.DB, file *os.File, err error) {
 	if _, err := Verify(path); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var file *os.File
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
+	db, err = bbolt.Open(path, 0o600, &bbolt.Options{
 		Timeout:      lockTimeout,
 		FreelistType: bbolt.FreelistMapType,
 		NoStatistics: true,
@@ -118,20 +128,20 @@ func openVerified(path string) (*bbolt.DB, error) {
 		},
 	})
 	if err != nil {
-		return nil, openError(path, err)
+		return nil, nil, openError(path, err)
 	}
 	if replaced(file, path) { // by a restore, say, while we waited for the lock
 		_ = db.Close() // nothing was written
 		return openVerified(path)
 	}
-	return db, nil
+	return db, file, nil
 }
 
-// replaced says whether path now names another file than the open one.
+// replaced says whether path no longer names the open file.
 func replaced(file *os.File, path string) bool {
 	ours, err := file.Stat()
 	named, err2 := os.Stat(path)
-	return err == nil && err2 == nil && !os.SameFile(ours, named)
+	return err != nil || err2 != nil || !os.SameFile(ours, named)
 }
 
 // Put makes the person durable, together with others that are waiting.
@@ -217,20 +227,42 @@ func (s *Store) Get(_ context.Context, name birthday.Username) (birthday.Person,
 // Delete removes one person, in a commit of its own: erasure is rare, and needs
 // to know whether there was someone.
 func (s *Store) Delete(ctx context.Context, name birthday.Username) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("delete a person: %w", err)
-	}
-	err := s.update(func(tx *bbolt.Tx) error {
-		bucket, key := tx.Bucket(peopleBucket), []byte(name)
-		if bucket.Get(key) == nil {
-			return birthday.ErrNotFound
-		}
-		return bucket.Delete(key)
+	err := patiently(ctx, func() error {
+		return s.update(func(tx *bbolt.Tx) error {
+			bucket, key := tx.Bucket(peopleBucket), []byte(name)
+			if bucket.Get(key) == nil {
+				return birthday.ErrNotFound
+			}
+			return bucket.Delete(key)
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("delete a person: %w", err)
 	}
 	return nil
+}
+
+// patiently runs a write, which cannot be cancelled, and leaves it to itself when
+// ctx ends. Without time it does not begin.
+func patiently(ctx context.Context, write func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer func() {
+			if v := recover(); v != nil { // bbolt found the file other than it must be
+				done <- fmt.Errorf("panic with a %T", v)
+			}
+		}()
+		done <- write()
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: gave up waiting for the disk, the outcome is unknown: %w", birthday.ErrUnavailable, ctx.Err())
+	}
 }
 
 // After reads a page of people in the order of the bytes of their usernames.
@@ -259,13 +291,19 @@ func (s *Store) After(_ context.Context, name birthday.Username, limit int) ([]b
 
 // Ping gives an error when a write would fail. After a write that found the
 // disk full it tries a small one, so that it notices when there is space again.
-func (s *Store) Ping(context.Context) error {
+func (s *Store) Ping(ctx context.Context) error {
 	err := s.view(func(*bbolt.Bucket) error { return nil })
-	if failed := s.failed.Load(); err == nil && failed != nil {
+	failed, since := s.failed.Load(), s.since.Load()
+	switch {
+	case err != nil:
+	case failed != nil:
 		err = *failed
-	}
-	if err == nil && s.full.Load() {
-		err = s.probe()
+	case since != 0 && time.Since(time.Unix(0, since)) > stallTimeout:
+		err = fmt.Errorf("%w: the disk has been at one commit for more than %s", birthday.ErrUnavailable, stallTimeout)
+	case replaced(s.file, s.db.Path()):
+		err = fmt.Errorf("%w: %s was removed or replaced under the running service; save what it holds by a backup, then start it again", birthday.ErrUnavailable, s.db.Path())
+	case s.full.Load():
+		err = patiently(ctx, s.probe)
 	}
 	if err != nil {
 		return fmt.Errorf("ping store: %w", err)
@@ -283,7 +321,21 @@ func (s *Store) probe() error {
 	if err != nil {
 		return err
 	}
-	return s.update(func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Delete(probeKey) })
+	if err := s.update(func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Delete(probeKey) }); err != nil {
+		return err
+	}
+	s.full.Store(false)
+	return nil
+}
+
+// InUse says whether a process has the file at path open.
+func InUse(path string) bool {
+	file, err := os.Open(path) //nolint:gosec // the operator names the path
+	if err != nil {
+		return false
+	}
+	defer func() { _ = file.Close() }()
+	return errors.Is(syscall.Flock(int(file.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
 }
 
 // Size gives the length of the file in bytes.
@@ -311,14 +363,25 @@ func (s *Store) update(change func(*bbolt.Tx) error) error {
 	if failed := s.failed.Load(); failed != nil {
 		return *failed
 	}
-	var ours error
+	ours, committing := error(nil), false
+	defer func() {
+		// A panic of the commit itself leaves bbolt locked, and the file unsure.
+		// One of change was rolled back, and is the caller's.
+		if committing {
+			_ = s.fail(fmt.Errorf("bbolt panicked: %s", debug.Stack()))
+		}
+	}()
 	err := s.db.Update(func(tx *bbolt.Tx) error {
-		ours = change(tx)
+		if ours = change(tx); ours == nil {
+			committing = true
+			s.since.Store(time.Now().UnixNano())
+		}
 		return ours
 	})
+	committing = false
+	s.since.Store(0)
 	switch {
 	case err == nil:
-		s.full.Store(false)
 		return nil
 	case ours != nil || errors.Is(err, bberrors.ErrDatabaseNotOpen):
 		return closedIsUnavailable(err)

@@ -36,7 +36,7 @@ func (s *Store) Backup(w io.Writer) (n int64, err error) {
 // Copy writes a consistent copy of the file at path to w, verified first. The
 // file must not be in use: that is ErrLocked.
 func Copy(path string, w io.Writer) error {
-	db, err := openVerified(path)
+	db, _, err := openVerified(path)
 	if err != nil {
 		return fmt.Errorf("copy store: %w", err)
 	}
@@ -54,7 +54,7 @@ func Copy(path string, w io.Writer) error {
 // in the place of the old one: nothing remains of people who were deleted. The
 // file must not be in use. A crash leaves the old file or the new one.
 func Compact(path string) error {
-	source, err := openVerified(path) // which locks it for the whole time
+	source, _, err := openVerified(path) // which locks it for the whole time
 	if err != nil {
 		return fmt.Errorf("compact store: %w", err)
 	}

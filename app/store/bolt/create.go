@@ -80,6 +80,11 @@ func syncPath(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
 // openError says of an error at path what was tried and what to do.
 func openError(path string, err error) error {
 	folder := filepath.Dir(path)
@@ -88,9 +93,13 @@ func openError(path string, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		return fmt.Errorf("cannot write %s as uid %d: %w; give that user the folder (chown %d %s), or name another file with --store",
-			path, uid, err, uid, folder)
-	case errors.Is(err, fs.ErrNotExist):
+		theirs := path
+		if missing(path) {
+			theirs = folder
+		}
+		return fmt.Errorf("cannot write %s as uid %d: %w; give it to that user (chown %d %s), or name another file with --store",
+			path, uid, err, uid, theirs)
+	case errors.Is(err, fs.ErrNotExist) && missing(folder):
 		return fmt.Errorf("%s: the folder %s does not exist; make it (mkdir -p %s), or name another file with --store: %w",
 			path, folder, folder, err)
 	case errors.Is(err, bberrors.ErrTimeout), errors.Is(err, syscall.EWOULDBLOCK):
