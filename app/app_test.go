@@ -74,7 +74,8 @@ func testWorld(stdout, stderr io.Writer, environ []string, args ...string) world
 		stdout:  stdout,
 		stderr:  stderr,
 		now:     time.Now,
-		listen:  net.Listen,
+		listen:  func(_, address string) (net.Listener, error) { return net.Listen("tcp", address) },
+		notify:  func(string) {},
 	}
 }
 
@@ -98,8 +99,8 @@ func startWith(t *testing.T, change func(*world), args ...string) *app {
 		change(&w)
 	}
 	listen, listeners := w.listen, make(chan net.Listener, 2)
-	w.listen = func(network, address string) (net.Listener, error) {
-		listener, err := listen(network, address)
+	w.listen = func(port, address string) (net.Listener, error) {
+		listener, err := listen(port, address)
 		if err == nil {
 			listeners <- listener
 		}
@@ -275,9 +276,9 @@ func TestRestartsUnderLoad(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { _ = socket.Close() }()
 	keepSocket := func(w *world) {
-		w.listen = func(network, address string) (net.Listener, error) {
-			if address != "127.0.0.1:1" {
-				return net.Listen(network, address)
+		w.listen = func(port, address string) (net.Listener, error) {
+			if port == "internal" {
+				return net.Listen("tcp", address)
 			}
 			file, err := socket.(*net.TCPListener).File()
 			if err != nil {
@@ -288,7 +289,7 @@ func TestRestartsUnderLoad(t *testing.T) {
 		}
 	}
 	store := "--store=" + filepath.Join(t.TempDir(), "birthday.db")
-	next := func() *app { return startWith(t, keepSocket, "--listen=127.0.0.1:1", "--log-level=warn", store) }
+	next := func() *app { return startWith(t, keepSocket, "--log-level=warn", store) }
 
 	a := next()
 	var stop atomic.Bool

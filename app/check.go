@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -116,32 +118,41 @@ func (c *checkup) private(what, path string) {
 
 // service says whether the service runs with these settings.
 func (c *checkup) service(ctx context.Context) bool {
-	if _, err := ask(ctx, c.AdminListen, "/version"); err != nil {
+	var v version
+	answer, err := ask(ctx, c.AdminListen, "/version")
+	if err != nil || json.Unmarshal([]byte(answer), &v) != nil || v.Go == "" {
 		c.ok("service", "none answers on %s", c.AdminListen)
 		return false
 	}
-	answer, err := ask(ctx, c.AdminListen, "/readyz")
+	answer, err = ask(ctx, c.AdminListen, "/readyz")
 	if err != nil {
 		c.fault("service", err)
 		return true
 	}
-	c.ok("service", "one answers on %s: %s", c.AdminListen, answer)
+	c.ok("service", "version %s answers on %s: %s", v.Version, c.AdminListen, answer)
 	return true
 }
 
 // store looks at the file without changing it.
 func (c *checkup) store(running bool) {
 	info, err := os.Stat(c.Store)
+	_, linkErr := os.Lstat(c.Store)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist) && linkErr != nil:
 		c.newStore()
 		return
 	case err != nil:
 		c.fault("store", err)
 		return
-	case running:
+	case running && bolt.InUse(c.Store):
 		c.ok("store", "%s, %d bytes, in use; stop the service to have every page of it verified", c.Store, info.Size())
 	default:
+		file, err := os.OpenFile(c.Store, os.O_RDWR, 0) // whether serve could, too
+		if err != nil {
+			c.fault("store", fmt.Errorf("cannot write %s as uid %d: %w; make it that user's", c.Store, os.Getuid(), err))
+			return
+		}
+		_ = file.Close()
 		report, err := bolt.Verify(c.Store)
 		if err != nil {
 			c.fault("store", err)
@@ -171,14 +182,14 @@ func (c *checkup) ports(running bool) {
 	if running {
 		return
 	}
-	for flag, address := range map[string]string{"listen": c.Listen, "admin-listen": c.AdminListen} {
-		listener, err := c.listen("tcp", address)
+	for _, port := range []struct{ flag, address string }{{"listen", c.Listen}, {"admin-listen", c.AdminListen}} {
+		listener, err := net.Listen("tcp", port.address)
 		if err != nil {
-			c.fault("ports", listenError(flag, address, err))
+			c.fault("ports", listenError(port.flag, port.address, err))
 			continue
 		}
 		_ = listener.Close()
-		c.ok("ports", "%s is free", address)
+		c.ok("ports", "%s is free", port.address)
 	}
 }
 

@@ -27,9 +27,7 @@ func healthcheckCommand(w world, s *settings) *cobra.Command {
 		Example: "  app healthcheck --admin-listen :8081",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := s.load(w); err != nil {
-				return err
-			}
+			_ = s.load(w) // the other settings are no matter of this command
 			path := "/healthz"
 			if ready {
 				path = "/readyz"
@@ -57,7 +55,11 @@ func ask(ctx context.Context, address, path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("ask the service: %w", err)
 	}
-	response, err := http.DefaultClient.Do(request)
+	direct := &http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true}, // and no proxy
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	response, err := direct.Do(request)
 	if err != nil {
 		return "", fmt.Errorf("ask the service (does it run, with this --admin-listen?): %w", err)
 	}

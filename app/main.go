@@ -24,17 +24,23 @@ import (
 )
 
 func main() {
+	time.Local = time.UTC // what it writes depends on no machine's zone
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	err := run(ctx, world{
-		args:    os.Args,
-		environ: os.Environ(),
-		stdout:  os.Stdout,
-		stderr:  os.Stderr,
-		now:     time.Now,
-		listen:  net.Listen,
-	})
-	if err != nil {
+	listen, err := inheritSockets()
+	if err == nil {
+		err = run(ctx, world{
+			args:    os.Args,
+			environ: os.Environ(),
+			stdin:   os.Stdin,
+			stdout:  os.Stdout,
+			stderr:  os.Stderr,
+			now:     time.Now,
+			listen:  listen,
+			notify:  notifySystemd,
+		})
+	}
+	if told := (logged{}); err != nil && !errors.As(err, &told) {
 		fmt.Fprintln(os.Stderr, "error:", err)
 	}
 	os.Exit(exitCode(err))
@@ -44,9 +50,11 @@ func main() {
 type world struct {
 	args           []string // the first is the program's name
 	environ        []string // like os.Environ
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	now            func() time.Time
-	listen         func(network, address string) (net.Listener, error)
+	listen         func(port, address string) (net.Listener, error) // port is "public" or "internal"
+	notify         func(state string)                               // tells a supervisor, as sd_notify(3) does
 }
 
 // env looks up a variable.
@@ -87,7 +95,15 @@ func run(ctx context.Context, w world) error {
 		checkCommand(w, s),
 		configCommand(w, s),
 		healthcheckCommand(w, s),
+		importCommand(w, s),
+		exportCommand(w, s),
+		backupCommand(w, s),
+		restoreCommand(w, s),
+		compactCommand(w, s),
 	)
+	for _, cmd := range root.Commands() { // examples speak of the program by the name it was called
+		cmd.Example = strings.ReplaceAll(cmd.Example, "app ", root.Name()+" ")
+	}
 	return root.ExecuteContext(ctx)
 }
 
@@ -117,11 +133,12 @@ type usageError struct{ error }
 // Unwrap gives the mistake.
 func (e usageError) Unwrap() error { return e.error }
 
-// The exit codes, which scripts rely on. Code 3 is kept for partial imports.
+// The exit codes, which scripts rely on.
 const (
 	exitOK          = 0
 	exitFailure     = 1
 	exitUsage       = 2
+	exitPartial     = 3   // an import refused some lines and kept the others
 	exitLocked      = 4   // another process has the store
 	exitDamaged     = 5   // the store cannot be used
 	exitInterrupted = 130 // as a shell says of SIGINT
@@ -134,6 +151,8 @@ func exitCode(err error) int {
 		return exitOK
 	case errors.As(err, &usage):
 		return exitUsage
+	case errors.Is(err, errPartial):
+		return exitPartial
 	case errors.Is(err, bolt.ErrLocked):
 		return exitLocked
 	case errors.Is(err, bolt.ErrDamaged):

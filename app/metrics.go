@@ -30,28 +30,29 @@ type measured struct {
 	seconds *prometheus.HistogramVec
 }
 
-// measure times the calls of a store, and reports its size if it has one.
-func measure(store birthday.Store, registry prometheus.Registerer) birthday.Store {
+// measure times the calls of a store, and reports its size.
+func measure(store store, registry prometheus.Registerer) birthday.Store {
 	m := measured{store, prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "birthday_store_seconds",
 		Help:    "Time of the calls of the store, by call and result: ok, not_found, unavailable or error.",
 		Buckets: []float64{.00001, .0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .2, .5, 1, 2.5, 5, 10},
 	}, []string{"op", "result"})}
 	registry.MustRegister(m.seconds)
-	if sized, ok := store.(interface{ Size() (int64, error) }); ok {
-		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "birthday_store_bytes",
-			Help: "Size of the store, or -1 when it cannot be read.",
-		}, func() float64 {
-			size, err := sized.Size()
-			if err != nil {
-				return -1
-			}
-			return float64(size)
-		}))
-	}
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "birthday_store_bytes",
+		Help: "Size of the store, or -1 when it cannot be read.",
+	}, func() float64 {
+		size, err := store.Size()
+		if err != nil {
+			return -1
+		}
+		return float64(size)
+	}))
 	return m
 }
+
+// errPanic is the result of a call until it returns.
+var errPanic = errors.New("panic")
 
 // observe is deferred with the time at which the call began.
 func (m measured) observe(op string, start time.Time, err *error) {
@@ -69,18 +70,21 @@ func (m measured) observe(op string, start time.Time, err *error) {
 
 // Put times the store's.
 func (m measured) Put(ctx context.Context, p birthday.Person) (err error) {
+	err = errPanic
 	defer m.observe("put", time.Now(), &err)
 	return m.Store.Put(ctx, p)
 }
 
 // Get times the store's.
 func (m measured) Get(ctx context.Context, name birthday.Username) (p birthday.Person, err error) {
+	err = errPanic
 	defer m.observe("get", time.Now(), &err)
 	return m.Store.Get(ctx, name)
 }
 
 // Delete times the store's.
 func (m measured) Delete(ctx context.Context, name birthday.Username) (err error) {
+	err = errPanic
 	defer m.observe("delete", time.Now(), &err)
 	return m.Store.Delete(ctx, name)
 }

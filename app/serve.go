@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
@@ -39,21 +43,23 @@ var publicLimits = httpd.Limits{
 	ReadTimeout:    10 * time.Second,
 	WriteTimeout:   10 * time.Second,
 	IdleTimeout:    75 * time.Second,
-	MaxHeaderBytes: 16 << 10,
+	MaxHeaderBytes: maxHeader,
 }
+
+// maxHeader makes the limit 16 KiB: net/http reads 4 KiB more than it is told.
+const maxHeader = 12 << 10
 
 // adminLimits leave streams as long as they take, if they move; see adminStall.
 var adminLimits = httpd.Limits{
 	HeaderTimeout:  5 * time.Second,
 	IdleTimeout:    75 * time.Second,
-	MaxHeaderBytes: 16 << 10,
+	MaxHeaderBytes: maxHeader,
 }
 
 const adminStall = 30 * time.Second
 
 // serve starts the store, the internal port and the public port, and stops them
-// in the reverse order when ctx ends or one of them fails. Then it waits for the
-// requests at work.
+// in the reverse order when ctx ends or one of them fails.
 func serve(ctx context.Context, w world, s *settings) (err error) {
 	loadErr := s.load(w)
 	log := newLog(w.stderr, s)
@@ -71,30 +77,36 @@ func serve(ctx context.Context, w world, s *settings) (err error) {
 	defer func() {
 		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.DrainDelay+s.ShutdownTimeout)
 		defer cancel()
-		err = errors.Join(err, stops.close(limit))
+		if err = errors.Join(err, stops.close(limit)); err != nil {
+			log.Error("stopped", "error", err)
+			err = logged{err}
+			return
+		}
 		log.Info("stopped")
 	}()
 
 	failed := make(chan error, 3) // the store, the internal and the public port: the first ends serve
-	store, err := openStore(s.Store, func(err error) { failed <- err })
+	store, err := openOrLeave(ctx, s.Store, func(err error) { failed <- err })
 	if err != nil {
 		return err
 	}
-	stops.add("close the store", func(context.Context) error { return store.Close() })
+	stops.add("close the store", func(ctx context.Context) error { return within(ctx, store.Close) })
 
 	v := readVersion()
-	parts := parts{settings: s, log: log, now: w.now, version: v, tokens: tokens, registry: newRegistry(v), stats: httpd.NewStats()}
-	parts.store = measure(store, parts.registry)
+	parts := parts{world: w, settings: s, log: log, version: v, tokens: tokens, registry: newRegistry(v), stats: httpd.NewStats(), store: store}
 	parts.ready = admin.NewReadiness(store.Ping)
+	if s.BackupDir != "" {
+		stops.add("stop the scheduled copies", parts.startCopies(ctx))
+	}
 
-	adminListener, err := w.listen("tcp", s.AdminListen)
+	adminListener, err := w.listen("internal", s.AdminListen)
 	if err != nil {
 		return listenError("admin-listen", s.AdminListen, err)
 	}
 	internal := httpd.Start("internal", adminListener, parts.admin(isLoopback(adminListener.Addr())), adminLimits, log, failed)
 	stops.add("stop the internal port", internal.Shutdown)
 
-	listener, err := w.listen("tcp", s.Listen)
+	listener, err := w.listen("public", s.Listen)
 	if err != nil {
 		return listenError("listen", s.Listen, err)
 	}
@@ -103,30 +115,42 @@ func serve(ctx context.Context, w world, s *settings) (err error) {
 	public := httpd.Start("public", listener, parts.api(), limits, log, failed)
 	stops.add("stop the public port", func(ctx context.Context) error { return public.Drain(ctx, s.DrainDelay) })
 
-	stops.add("turn readiness red", func(context.Context) error { parts.ready.Down("stopping"); return nil })
+	stops.add("turn readiness red", func(context.Context) error {
+		parts.ready.Down("stopping")
+		w.notify(daemon.SdNotifyStopping)
+		return nil
+	})
 	parts.ready.Up()
-	parts.announce(w, public.Addr(), internal.Addr())
+	w.notify(daemon.SdNotifyReady)
+	go keepAlive(ctx, w.notify)
+	parts.announce(public.Addr(), internal.Addr())
 
 	select {
 	case <-ctx.Done():
 		log.Info("stopping", "reason", "asked to")
 		return nil
 	case err := <-failed:
-		log.Error("stopping", "reason", err)
+		log.Info("stopping", "reason", "a part failed")
 		return err
 	}
 }
 
+// logged marks an error that is in the log already.
+type logged struct{ error }
+
+// Unwrap gives the error.
+func (e logged) Unwrap() error { return e.error }
+
 // parts is what serve made, and hands to the ports.
 type parts struct {
+	world
 	settings *settings
 	log      *slog.Logger
-	now      func() time.Time
 	version  version
 	tokens   tokens
 	registry *prometheus.Registry
 	stats    *httpd.Stats
-	store    birthday.Store
+	store    store
 	ready    *admin.Readiness
 }
 
@@ -136,7 +160,7 @@ func (p parts) api() http.Handler {
 	zone, _ := birthday.NewZones().Parse(s.TimeZone) // load has checked it,
 	proxies, _ := s.proxies()                        // and these
 	return api.New(api.Config{
-		Store:          p.store,
+		Store:          measure(p.store, p.registry),
 		Now:            p.now,
 		Zone:           zone,
 		LeapDay:        birthday.LeapDay(s.LeapDay),
@@ -168,12 +192,40 @@ func (p parts) admin(loopback bool) http.Handler {
 		Pprof:    p.settings.Pprof,
 		Tokens:   p.tokens.admin,
 		Loopback: loopback,
-		HTTP:     httpd.Config{Log: p.log, AccessLevel: slog.LevelDebug, StallTimeout: adminStall},
+		Data: admin.Data{
+			Backup: func(_ context.Context, compact bool) (*os.File, error) {
+				return copyForClient(p.store, filepath.Dir(p.settings.Store), compact)
+			},
+			Export: func(ctx context.Context, format string) (string, func(io.Writer) error, error) {
+				return everyone(ctx, p.store, format)
+			},
+			Import: func(ctx context.Context, body io.Reader, format string) (any, error) {
+				return takeIn(ctx, p.store, body, format, rulesOf(p.world, p.settings))
+			},
+		},
+		HTTP: httpd.Config{Log: p.log, AccessLevel: slog.LevelDebug, StallTimeout: adminStall},
 	})
 }
 
+// startCopies starts the scheduled copies, and gives how they are stopped.
+func (p parts) startCopies(ctx context.Context) (stop func(context.Context) error) {
+	s := p.settings
+	copies := newSchedule(p.store, s.BackupDir, s.BackupEvery, s.BackupKeep, p.now, p.log, p.registry)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		copies.run(ctx)
+	}()
+	return func(context.Context) error {
+		cancel()
+		<-stopped
+		return nil
+	}
+}
+
 // announce says in one line what was started, and to a person how to try it.
-func (p parts) announce(w world, public, internal net.Addr) {
+func (p parts) announce(public, internal net.Addr) {
 	s := p.settings
 	p.log.Info("serving",
 		"version", p.version.Version,
@@ -189,16 +241,17 @@ func (p parts) announce(w world, public, internal net.Addr) {
 	if p.tokens.write == nil && !isLoopback(public) {
 		p.log.Warn("whoever reaches the public port may write and delete: set --write-tokens-file", "public", public.String())
 	}
-	if isTerminal(w.stderr) {
+	if isTerminal(p.stderr) {
 		hello := baseURL(public) + s.BasePath + "/hello/ana"
-		_, _ = fmt.Fprintf(w.stderr, "try:\n  curl -X PUT -d '{\"dateOfBirth\": \"1990-05-17\"}' %s\n  curl %s\n", hello, hello)
+		_, _ = fmt.Fprintf(p.stderr, "try:\n  curl -X PUT -d '{\"dateOfBirth\": \"1990-05-17\"}' %s\n  curl %s\n", hello, hello)
 	}
 }
 
 // baseURL is how a person on this machine reaches an address.
 func baseURL(address net.Addr) string {
 	host, port, err := net.SplitHostPort(address.String())
-	if ip, ipErr := netip.ParseAddr(host); err == nil && ipErr == nil && (ip.IsUnspecified() || ip.IsLoopback()) {
+	ip, ipErr := netip.ParseAddr(host)
+	if err == nil && ipErr == nil && (ip.IsUnspecified() || ip == netip.IPv6Loopback() || host == "127.0.0.1") {
 		return "http://localhost:" + port
 	}
 	return "http://" + address.String()
@@ -218,20 +271,54 @@ type tokens struct{ write, read, admin *httpd.Tokens }
 
 func loadTokens(s *settings, log *slog.Logger) (t tokens, err error) {
 	var faults []error
-	for path, set := range map[*string]**httpd.Tokens{
-		&s.WriteTokensFile: &t.write, &s.ReadTokensFile: &t.read, &s.AdminTokensFile: &t.admin,
-	} {
-		if *path == "" {
-			continue
+	load := func(path string) *httpd.Tokens {
+		if path == "" {
+			return nil
 		}
-		if *set, err = httpd.LoadTokens(*path, log); err != nil {
+		set, err := httpd.LoadTokens(path, log)
+		if err != nil {
 			faults = append(faults, err)
 		}
+		return set
 	}
+	t = tokens{write: load(s.WriteTokensFile), read: load(s.ReadTokensFile), admin: load(s.AdminTokensFile)}
 	if len(faults) > 0 {
 		return tokens{}, usageError{errors.Join(faults...)}
 	}
 	return t, nil
+}
+
+// openOrLeave opens the store, unless ctx ends first: another process may have it
+// for some time.
+func openOrLeave(ctx context.Context, name string, onFail func(error)) (store, error) {
+	type result struct {
+		store
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		s, err := openStore(name, onFail)
+		done <- result{s, err}
+	}()
+	select {
+	case opened := <-done:
+		return opened.store, opened.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// within gives up on stop when ctx ends: a disk that hangs must not keep the
+// process, which has acknowledged nothing that is not on it.
+func within(ctx context.Context, stop func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- stop() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // closers is what was started, with how each is stopped.

@@ -36,6 +36,9 @@ type settings struct {
 	RateLimit, MaxInFlight, MaxConnections           int
 	DrainDelay, ShutdownTimeout                      time.Duration
 	LogFormat, LogLevel                              string
+	BackupDir                                        string
+	BackupEvery                                      time.Duration
+	BackupKeep                                       int
 	Pprof                                            bool
 }
 
@@ -60,7 +63,7 @@ func newSettings() *settings {
 	f.BoolVar(&s.ASCIIUsernames, "ascii-usernames", false, "take only the letters A to Z and a to z in usernames")
 	f.StringVar(&s.WriteTokensFile, "write-tokens-file", "", "`file` of bearer tokens, one a line, that PUT and DELETE then need")
 	f.StringVar(&s.ReadTokensFile, "read-tokens-file", "", "`file` of bearer tokens of which GET then needs one, or a write token")
-	f.StringVar(&s.AdminTokensFile, "admin-tokens-file", "", "`file` of bearer tokens for profiles on the internal port")
+	f.StringVar(&s.AdminTokensFile, "admin-tokens-file", "", "`file` of bearer tokens for data and profiles on the internal port")
 	f.StringVar(&s.BasePath, "base-path", "", "`path` that all public routes are below, like /birthdays")
 	f.StringSliceVar(&s.TrustedProxies, "trusted-proxies", nil, "`CIDRs` of proxies whose X-Forwarded-For is believed")
 	f.IntVar(&s.RateLimit, "rate-limit", 0, "requests a second that one client may make; 0 is no limit")
@@ -70,6 +73,9 @@ func newSettings() *settings {
 	f.DurationVar(&s.ShutdownTimeout, "shutdown-timeout", 20*time.Second, "how long requests at work may take to end after that")
 	f.StringVar(&s.LogFormat, "log-format", "auto", "text, json, or auto: text on a terminal and json elsewhere")
 	f.StringVar(&s.LogLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&s.BackupDir, "backup-dir", "", "`folder` for scheduled copies of the store")
+	f.DurationVar(&s.BackupEvery, "backup-every", time.Hour, "how often to make one")
+	f.IntVar(&s.BackupKeep, "backup-keep", 24, "how many of them to keep")
 	f.BoolVar(&s.Pprof, "pprof", false, "serve Go's profiles on the internal port")
 	s.annotate("store", secret, "true") // a database's URL holds a password
 	s.annotate("listen", also, "PORT")
@@ -118,7 +124,7 @@ func (s *settings) load(w world) error {
 	})
 	faults = append(faults, s.check()...)
 	if len(faults) > 0 {
-		return usageError{fmt.Errorf("%d faults in the settings:\n%w", len(faults), errors.Join(faults...))}
+		return usageError{fmt.Errorf("faults in the settings (%d):\n%w", len(faults), errors.Join(faults...))}
 	}
 	return nil
 }
@@ -157,7 +163,7 @@ func (s *settings) check() (faults []error) {
 	}
 	for flag, address := range map[string]string{"listen": s.Listen, "admin-listen": s.AdminListen} {
 		_, port, err := net.SplitHostPort(address)
-		if n, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || n > 65535 {
+		if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil {
 			fault(flag, "%q is no address like localhost:8080 or :8080", address)
 		}
 	}
@@ -167,7 +173,7 @@ func (s *settings) check() (faults []error) {
 	if s.Store == "" {
 		fault("store", "it is empty; name a file")
 	}
-	if u, err := url.Parse(s.Store); err == nil && strings.HasPrefix(u.Scheme, "postgres") {
+	if strings.Contains(s.Store, "://") {
 		fault("store", "this version keeps people in a bbolt file only; name a file")
 	}
 	if _, err := birthday.NewZones().Parse(s.TimeZone); err != nil {
@@ -191,6 +197,17 @@ func (s *settings) check() (faults []error) {
 		if d < 0 {
 			fault(flag, "%s is below 0", d)
 		}
+	}
+	for flag, path := range map[string]string{"write-tokens-file": s.WriteTokensFile, "read-tokens-file": s.ReadTokensFile, "admin-tokens-file": s.AdminTokensFile} {
+		if path == "" && s.source[flag] != "default" { // a variable that should have held something
+			fault(flag, "it is empty; name a file, or leave it out")
+		}
+	}
+	if s.BackupEvery < time.Second {
+		fault("backup-every", "%s is less than a second", s.BackupEvery)
+	}
+	if s.BackupKeep < 1 {
+		fault("backup-keep", "%d would keep none", s.BackupKeep)
 	}
 	if !slices.Contains([]string{"auto", "text", "json"}, s.LogFormat) {
 		fault("log-format", "%q is none of auto, text, json", s.LogFormat)
@@ -233,10 +250,13 @@ func shown(f *pflag.Flag) string {
 	if f.Annotations[secret] == nil {
 		return value
 	}
-	if u, err := url.Parse(value); err == nil && u.User != nil {
+	if !strings.Contains(value, "://") && !strings.Contains(value, "password") {
+		return value // a file
+	}
+	if u, err := url.Parse(value); err == nil && u.Host != "" {
 		return u.Redacted()
 	}
-	return value
+	return "xxxxx"
 }
 
 // unknownVariables warns of variables that look like settings and are none, and

@@ -47,7 +47,7 @@ func TestWhereSettingsComeFrom(t *testing.T) {
 		{"a truth", "ascii-usernames", []string{"BIRTHDAY_ASCII_USERNAMES=true"}, nil, "true", "BIRTHDAY_ASCII_USERNAMES"},
 		{"a time", "drain-delay", []string{"BIRTHDAY_DRAIN_DELAY=5s"}, nil, "5s", "BIRTHDAY_DRAIN_DELAY"},
 		{"a list", "trusted-proxies", []string{"BIRTHDAY_TRUSTED_PROXIES=10.0.0.0/8,::1"}, nil, "[10.0.0.0/8,::1]", "BIRTHDAY_TRUSTED_PROXIES"},
-		{"an empty value counts", "time-zone", []string{"BIRTHDAY_TIME_ZONE="}, []string{"--time-zone=UTC"}, "UTC", "flag"},
+		{"an empty value counts", "trusted-proxies", []string{"BIRTHDAY_TRUSTED_PROXIES="}, nil, "[]", "BIRTHDAY_TRUSTED_PROXIES"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.what, func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestAllFaultsAreToldAtOnce(t *testing.T) {
 	require.Equal(t, exitUsage, exitCode(err))
 	for _, fault := range []string{
 		"BIRTHDAY_MAX_IN_FLIGHT: this is no int", "BIRTHDAY_STORE_FILE: read the setting", "listen (from PORT)", "admin-listen (from flag)",
-		"time-zone", "leap-day", "base-path", "trusted-proxies", "rate-limit", "drain-delay", "log-format", "log-level", "12 faults",
+		"time-zone", "leap-day", "base-path", "trusted-proxies", "rate-limit", "drain-delay", "log-format", "log-level", "(12)",
 	} {
 		require.ErrorContains(t, err, fault)
 	}
@@ -97,6 +97,10 @@ func TestSecretsAreMasked(t *testing.T) {
 	require.Error(t, err)
 	require.Equal(t, "postgres://u:xxxxx@db/people", values["store"][0])
 	require.NotContains(t, fmt.Sprint(values, messages, err), "canary")
+	for _, odd := range []string{"postgres://u:canary%zz@db/people", "postgresql://u:canary@[::1/people", "host=db password=canary", "mysql://canary@x"} {
+		values, messages, err := configured(t, []string{"BIRTHDAY_STORE=" + odd})
+		require.NotContains(t, strings.ReplaceAll(fmt.Sprint(values, messages, err), "mysql://canary@x", ""), "canary", odd)
+	}
 	var out output
 	require.NoError(t, run(t.Context(), testWorld(&out, &out, []string{"BIRTHDAY_STORE=postgres://u:canary@db/people"}, "--help")))
 	require.NotContains(t, out.String(), "canary")
@@ -129,15 +133,14 @@ func TestTheReadmeListsTheSettings(t *testing.T) {
 		require.NoError(t, os.WriteFile(readme, []byte(want), 0o600))
 		return
 	}
-	require.Equal(t, want, string(text))
+	require.Equal(t, settingsTable(), strings.TrimSuffix(rest, end+after), "run this test with UPDATE_README=1")
 }
 
 func settingsTable() string {
 	var b strings.Builder
 	b.WriteString("\n| flag | variable | default | meaning |\n|---|---|---|---|\n")
 	newSettings().flags.VisitAll(func(f *pflag.Flag) {
-		value, usage := pflag.UnquoteUsage(f)
-		_ = value
+		_, usage := pflag.UnquoteUsage(f)
 		standard := f.DefValue
 		switch standard {
 		case "", "[]":

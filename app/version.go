@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -39,11 +40,9 @@ func readVersion() version {
 			v.Commit += "-dirty"
 		}
 	}
-	for linked, field := range map[string]*string{linkedVersion: &v.Version, linkedCommit: &v.Commit, linkedTime: &v.BuildTime} {
-		if linked != "" {
-			*field = linked
-		}
-	}
+	v.Version = cmp.Or(linkedVersion, v.Version)
+	v.Commit = cmp.Or(linkedCommit, v.Commit)
+	v.BuildTime = cmp.Or(linkedTime, v.BuildTime)
 	return v
 }
 

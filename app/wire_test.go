@@ -192,8 +192,8 @@ func inBubble(t *testing.T, test func(t *testing.T, public *pipes, stop func() e
 		public, internal := newPipes(), newPipes()
 		ctx, cancel := context.WithCancel(t.Context())
 		w := testWorld(io.Discard, io.Discard, nil, append(args, "--store="+store)...)
-		w.listen = func(_, address string) (net.Listener, error) {
-			if address == "localhost:8080" {
+		w.listen = func(port, _ string) (net.Listener, error) {
+			if port == "public" {
 				return public, nil
 			}
 			return internal, nil

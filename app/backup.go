@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"birthday-demo/app/store/bolt"
+)
+
+func backupCommand(w world, s *settings) *cobra.Command {
+	b := backup{source: source{settings: s}}
+	cmd := &cobra.Command{
+		Use:   "backup FILE|-",
+		Short: "Copy the store, also while the service writes",
+		Long: "Writes a consistent copy of the bbolt file: of a stopped one, or of a running\n" +
+			"service's with --admin. The copy is verified before the file gets its name. With\n" +
+			"--compact nothing remains in it of people who were erased.",
+		Example: "  app backup --admin http://localhost:8081 /backup/birthday.db",
+		Args:    oneFile,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := s.load(w); err != nil {
+				return err
+			}
+			return b.run(cmd.Context(), w, args[0])
+		},
+	}
+	b.define(cmd)
+	cmd.Flags().BoolVar(&b.compact, "compact", false, "leave out what is left of erased people")
+	cmd.Flags().BoolVarP(&b.quiet, "quiet", "q", false, "say nothing but errors")
+	return cmd
+}
+
+// backup is one run of the command.
+type backup struct {
+	source
+	compact, quiet bool
+}
+
+func (b *backup) run(ctx context.Context, w world, path string) error {
+	folder := filepath.Dir(path)
+	if path == "-" {
+		folder = os.TempDir()
+	}
+	bar := newProgress(w, b.quiet, "copying", -1)
+	name, report, err := makeCopy(folder, b.compact && b.admin == "", func(out io.Writer) error {
+		return b.copy(ctx, bar.writer(out))
+	})
+	bar.done()
+	if err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	defer func() { _ = os.Remove(name) }() // gone already when it was renamed
+	if path == "-" {
+		err = copyOut(name, w.stdout)
+	} else {
+		err = rename(name, path)
+	}
+	if err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	if !b.quiet {
+		_, _ = fmt.Fprintf(w.stderr, "copied and verified: %d bytes, people: %d\n", report.Bytes, report.People)
+	}
+	return nil
+}
+
+// copy writes the copy of a running service or of a stopped store.
+func (b *backup) copy(ctx context.Context, out io.Writer) error {
+	if b.admin == "" {
+		return bolt.Copy(b.settings.Store, out)
+	}
+	path := "/backup"
+	if b.compact {
+		path += "?compact"
+	}
+	answer, err := b.ask(ctx, "GET", path, nil)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, answer)
+	return errors.Join(err, answer.Close())
+}
+
+// copyOut writes a file to the standard output.
+func copyOut(name string, out io.Writer) error {
+	file, err := os.Open(name) //nolint:gosec // our own temporary file
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, file)
+	return errors.Join(err, file.Close())
+}
+
+// makeCopy makes a copy of a store in a folder, packed if that is wanted, and
+// syncs and verifies it. The caller renames or removes it.
+func makeCopy(folder string, compact bool, write func(io.Writer) error) (name string, report bolt.Report, err error) {
+	file, err := os.CreateTemp(folder, ".birthday-*.copy") // mode 0600
+	if err != nil {
+		return "", report, fmt.Errorf("make a copy: %w", err)
+	}
+	temp := file.Name()
+	defer func() {
+		if err != nil {
+			_ = os.Remove(temp)
+		}
+	}()
+	if err := errors.Join(write(file), file.Sync(), file.Close()); err != nil {
+		return "", report, fmt.Errorf("make a copy: %w", err)
+	}
+	if compact {
+		if err := bolt.Compact(temp); err != nil {
+			return "", report, fmt.Errorf("make a copy: %w", err)
+		}
+	}
+	report, err = bolt.Verify(temp)
+	if err != nil {
+		return "", report, fmt.Errorf("verify the copy: %w", err)
+	}
+	return temp, report, nil
+}
+
+// copyForClient makes a copy of an open store for the internal port. The file
+// has no name any more: when it is closed, nothing is left of it.
+func copyForClient(s store, folder string, compact bool) (*os.File, error) {
+	name, _, err := makeCopy(folder, compact, func(out io.Writer) error {
+		_, err := s.Backup(out)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.Open(name) //nolint:gosec // our own temporary file
+	if err := errors.Join(err, os.Remove(name)); err != nil {
+		return nil, fmt.Errorf("make a copy: %w", err)
+	}
+	return file, nil
+}

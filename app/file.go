@@ -1,0 +1,65 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+)
+
+// fileArgument gives the one argument of a command, or "-" for the standard
+// input or output.
+func fileArgument(args []string) string {
+	if len(args) == 0 {
+		return "-"
+	}
+	return args[0]
+}
+
+// atMostOneFile refuses more arguments than one.
+func atMostOneFile(cmd *cobra.Command, args []string) error {
+	if err := cobra.MaximumNArgs(1)(cmd, args); err != nil {
+		return usageError{err}
+	}
+	return nil
+}
+
+// oneFile refuses anything but one argument.
+func oneFile(cmd *cobra.Command, args []string) error {
+	if err := cobra.ExactArgs(1)(cmd, args); err != nil {
+		return usageError{err}
+	}
+	return nil
+}
+
+// writeFile lets write fill the file at path, or the standard output for "-". A
+// file appears whole, synced and with mode 0600, or not at all.
+func writeFile(w world, path string, write func(io.Writer) error) (err error) {
+	if path == "-" {
+		return write(w.stdout)
+	}
+	file, err := os.CreateTemp(filepath.Dir(path), ".birthday-*.new") // mode 0600
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer func() { _ = os.Remove(file.Name()) }() // gone already when it was renamed
+	if err := errors.Join(write(file), file.Sync(), file.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return rename(file.Name(), path)
+}
+
+// rename gives a file a name that survives a power cut.
+func rename(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	folder, err := os.Open(filepath.Dir(to))
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}

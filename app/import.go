@@ -1,0 +1,290 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"birthday-demo/app/admin"
+	"birthday-demo/app/birthday"
+	"birthday-demo/app/people"
+)
+
+func importCommand(w world, s *settings) *cobra.Command {
+	i := importer{source: source{settings: s}}
+	cmd := &cobra.Command{
+		Use:   "import [FILE|-]",
+		Short: "Take people from a file or the standard input",
+		Long: "Reads people as JSON lines, as CSV with the header username,dateOfBirth, or from\n" +
+			"the original service's file, and validates them by the rules of the API. Doing\n" +
+			"it again changes nothing; the last line of a name wins. Good lines are kept when\n" +
+			"others are refused: then the exit code is 3. A refusal names line and code, never\n" +
+			"the value.",
+		Example: "  app import people.csv\n  app export --store old.db | app import --admin http://localhost:8081",
+		Args:    atMostOneFile,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := s.load(w); err != nil {
+				return err
+			}
+			return i.run(cmd.Context(), w, fileArgument(args))
+		},
+	}
+	i.define(cmd)
+	s.share(cmd, "time-zone", "ascii-usernames")
+	cmd.Flags().StringVar(&i.format, "format", "", "jsonl, csv or original (default by the file's extension, then its first line)")
+	cmd.Flags().BoolVar(&i.dryRun, "dry-run", false, "only say what would be taken and refused")
+	cmd.Flags().BoolVar(&i.json, "json", false, "print the report as JSON on the standard output")
+	cmd.Flags().BoolVarP(&i.quiet, "quiet", "q", false, "say nothing but errors")
+	return cmd
+}
+
+// importer is one run of the command.
+type importer struct {
+	source
+	format              string
+	dryRun, json, quiet bool
+}
+
+// importReport says what an import did.
+type importReport struct {
+	Taken    int              `json:"taken"` // lines, of which the last of a name counts
+	Refused  int              `json:"refused"`
+	Refusals []people.Refusal `json:"refusals"` // the first of them
+}
+
+const maxRefusals = 20 // that a report names
+
+// errPartial says that some lines were refused and the others kept.
+var errPartial = errors.New("some lines were refused; the others are kept")
+
+func (i *importer) run(ctx context.Context, w world, path string) error {
+	input, size, err := openInput(w, path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = input.Close() }()
+	bar := newProgress(w, i.quiet, "importing", size)
+	body := bufio.NewReaderSize(bar.reader(input), 1<<20)
+	format, err := inputFormat(i.format, path, body)
+	if err != nil {
+		return usageError{err}
+	}
+	var report importReport
+	switch {
+	case i.admin != "" && !i.dryRun:
+		report, err = i.send(ctx, body, format)
+	default:
+		report, err = i.take(ctx, w, body, format)
+	}
+	bar.done()
+	if err := errors.Join(err, i.tell(w, report)); err != nil {
+		return fmt.Errorf("import %s: %w", path, err)
+	}
+	if report.Refused > 0 {
+		return fmt.Errorf("import %s: %w", path, errPartial)
+	}
+	return nil
+}
+
+// openInput opens what is imported, and gives its size in bytes, -1 when that
+// cannot be known.
+func openInput(w world, path string) (io.ReadCloser, int64, error) {
+	if path == "-" {
+		return io.NopCloser(w.stdin), -1, nil
+	}
+	file, err := os.Open(path) //nolint:gosec // the operator names the path
+	if err != nil {
+		return nil, 0, fmt.Errorf("import: %w", err)
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, 0, fmt.Errorf("import: %w", errors.Join(err, file.Close()))
+	}
+	return file, info.Size(), nil
+}
+
+// inputFormat is the one that is named, or the one that the file looks like.
+func inputFormat(name, path string, body *bufio.Reader) (people.Format, error) {
+	if name != "" {
+		return people.ParseFormat(name)
+	}
+	head, err := body.Peek(64 << 10)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", err
+	}
+	return people.Detect(path, head)
+}
+
+// take imports into the store itself.
+func (i *importer) take(ctx context.Context, w world, body io.Reader, format people.Format) (report importReport, err error) {
+	rules := rulesOf(w, i.settings)
+	if i.dryRun {
+		return importPeople(ctx, nil, people.Read(body, format, rules), commandImport)
+	}
+	store, err := openStore(i.settings.Store, func(error) {})
+	if err != nil {
+		return report, err
+	}
+	report, err = importPeople(ctx, store, people.Read(body, format, rules), commandImport)
+	return report, errors.Join(err, store.Close())
+}
+
+// send lets a running service import.
+func (i *importer) send(ctx context.Context, body io.Reader, format people.Format) (report importReport, err error) {
+	answer, err := i.ask(ctx, "POST", "/import?format="+url.QueryEscape(string(format)), body)
+	if err != nil {
+		return report, err
+	}
+	defer func() { _ = answer.Close() }()
+	if err := json.NewDecoder(answer).Decode(&report); err != nil {
+		return report, fmt.Errorf("read the service's report: %w", err)
+	}
+	return report, nil
+}
+
+// tell prints the report.
+func (i *importer) tell(w world, r importReport) error {
+	if i.json {
+		if err := json.NewEncoder(w.stdout).Encode(r); err != nil {
+			return fmt.Errorf("print the report: %w", err)
+		}
+	}
+	if i.quiet {
+		return nil
+	}
+	verb := "taken"
+	if i.dryRun {
+		verb = "would be taken"
+	}
+	_, _ = fmt.Fprintf(w.stderr, "%s: %d, refused: %d\n", verb, r.Taken, r.Refused)
+	for _, refusal := range r.Refusals {
+		_, _ = fmt.Fprintln(w.stderr, refusal)
+	}
+	if more := r.Refused - len(r.Refusals); more > 0 {
+		_, _ = fmt.Fprintf(w.stderr, "and %d more\n", more)
+	}
+	return nil
+}
+
+// rulesOf gives the rules of imports on the day that it is.
+func rulesOf(w world, s *settings) people.Rules {
+	zone, err := birthday.NewZones().Parse(s.TimeZone)
+	if err != nil {
+		panic(err) // load has checked it
+	}
+	return people.Rules{Today: birthday.DateOf(w.now().In(zone)), ASCIIUsernames: s.ASCIIUsernames}
+}
+
+// importSize says how many people an import sorts at a time, which is its
+// memory, and how many go into a commit, which is how long others wait.
+type importSize struct{ sorted, committed int }
+
+var (
+	commandImport = importSize{sorted: 2_000_000, committed: 100_000}
+	serviceImport = importSize{sorted: 100_000, committed: 5_000}
+)
+
+// importPeople puts a stream into a store, or only reads it when that is nil. It
+// sorts before it writes: neighbours share pages, and so the commits are many
+// times faster. Its report counts what was read also when it ends with an error;
+// what is not committed then is not kept.
+func importPeople(ctx context.Context, s store, stream iter.Seq2[birthday.Person, error], size importSize) (report importReport, err error) {
+	var batch []birthday.Person
+	flush := func() error {
+		for sorted := range slices.Chunk(sortLastWins(batch), size.committed) {
+			if s == nil {
+				break
+			}
+			if err := s.PutAll(ctx, sorted); err != nil {
+				return err
+			}
+		}
+		report.Taken += len(batch)
+		batch = batch[:0]
+		return nil
+	}
+	for p, err := range stream {
+		var refusal people.Refusal
+		switch {
+		case err == nil:
+			batch = append(batch, p)
+		case errors.As(err, &refusal):
+			report.Refused++
+			if len(report.Refusals) < maxRefusals {
+				report.Refusals = append(report.Refusals, refusal)
+			}
+		default:
+			return report, errors.Join(fmt.Errorf("%w: %w", admin.ErrInput, err), flush())
+		}
+		if len(batch) == size.sorted {
+			if err := flush(); err != nil {
+				return report, err
+			}
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return report, errors.Join(ctx.Err(), flush())
+}
+
+// sortLastWins gives the people in the order of their usernames, and of each
+// username the last.
+func sortLastWins(all []birthday.Person) []birthday.Person {
+	type key struct {
+		prefix uint64 // of the username: most comparisons end here, without following a pointer
+		index  int
+	}
+	keys := make([]key, len(all))
+	for i, p := range all {
+		var start [8]byte
+		copy(start[:], p.Username)
+		keys[i] = key{binary.BigEndian.Uint64(start[:]), i}
+	}
+	slices.SortFunc(keys, func(a, b key) int {
+		if a.prefix != b.prefix {
+			return cmp.Compare(a.prefix, b.prefix)
+		}
+		byName := strings.Compare(string(all[a.index].Username), string(all[b.index].Username))
+		return cmp.Or(byName, cmp.Compare(a.index, b.index))
+	})
+	sorted := make([]birthday.Person, 0, len(all))
+	for _, k := range keys {
+		p := all[k.index]
+		if n := len(sorted); n > 0 && sorted[n-1].Username == p.Username {
+			sorted[n-1] = p
+			continue
+		}
+		sorted = append(sorted, p)
+	}
+	return sorted
+}
+
+// takeIn imports a body, for the internal port.
+func takeIn(ctx context.Context, s store, body io.Reader, format string, rules people.Rules) (any, error) {
+	input := bufio.NewReader(body)
+	f := people.JSONL
+	if format != "" {
+		var err error
+		if f, err = people.ParseFormat(format); err != nil {
+			return nil, fmt.Errorf("%w: %w", admin.ErrInput, err)
+		}
+	}
+	report, err := importPeople(ctx, s, people.Read(input, f, rules), serviceImport)
+	if err != nil {
+		return nil, fmt.Errorf("import: %w", err)
+	}
+	return report, nil
+}

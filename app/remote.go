@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// source says where the people are that a command is about: in a store that is
+// stopped, or with a service that runs.
+type source struct {
+	settings *settings
+	admin    string // base URL of the service's internal port; "" is the store itself
+}
+
+// define adds the flags to a command.
+func (s *source) define(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&s.admin, "admin", "", "ask the service whose internal port has this `URL`, like http://localhost:8081")
+	s.settings.share(cmd, "store", "admin-tokens-file")
+}
+
+// share gives a command some of the settings as flags.
+func (s *settings) share(cmd *cobra.Command, names ...string) {
+	s.flags.VisitAll(func(f *pflag.Flag) {
+		for _, name := range names {
+			if f.Name == name {
+				cmd.Flags().AddFlag(f)
+			}
+		}
+	})
+}
+
+// ask sends a request to the running service, with the first of the admin
+// tokens if there are any, and gives the body of its answer.
+func (s *source) ask(ctx context.Context, method, path string, body io.Reader) (io.ReadCloser, error) {
+	url := strings.TrimSuffix(s.admin, "/") + path
+	request, err := http.NewRequestWithContext(ctx, method, url, body)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--admin: %w", err)}
+	}
+	if file := s.settings.AdminTokensFile; file != "" {
+		token, err := firstToken(file)
+		if err != nil {
+			return nil, err
+		}
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("ask the service: %w", err)
+	}
+	if response.StatusCode == http.StatusOK {
+		return response.Body, nil
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10)) // the status tells enough without it
+	return nil, fmt.Errorf("%s %s: %s: %s", method, url, response.Status, strings.TrimSpace(string(text)))
+}
+
+// firstToken gives the first token of a tokens file.
+func firstToken(path string) (string, error) {
+	file, err := os.Open(path) //nolint:gosec // the operator names the path
+	if err != nil {
+		return "", fmt.Errorf("admin tokens: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		if line := strings.TrimSpace(lines.Text()); line != "" && !strings.HasPrefix(line, "#") {
+			return line, nil
+		}
+	}
+	return "", usageError{fmt.Errorf("%s holds no token", path)}
+}

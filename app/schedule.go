@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// schedule makes copies of the store while the service runs, and keeps the
+// newest.
+type schedule struct {
+	store  store
+	folder string
+	every  time.Duration
+	keep   int
+	now    func() time.Time
+	log    *slog.Logger
+	last   prometheus.Gauge // when the newest copy was made, in seconds since 1970
+}
+
+// copyName is the name of a copy, in UTC: names sort as times do.
+const copyName = "birthday-20060102T150405Z.db"
+
+// newSchedule registers the metric that tells whether the copies are made.
+func newSchedule(s store, folder string, every time.Duration, keep int, now func() time.Time, log *slog.Logger, registry prometheus.Registerer) *schedule {
+	c := &schedule{store: s, folder: folder, every: every, keep: keep, now: now, log: log, last: prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "birthday_backup_timestamp_seconds",
+		Help: "When the newest scheduled copy was made, in seconds since 1970; 0 is never.",
+	})}
+	registry.MustRegister(c.last)
+	return c
+}
+
+// run makes a copy when the newest one is old enough, until ctx ends. A copy
+// that cannot be made is logged and tried again after a tenth of the time.
+func (c *schedule) run(ctx context.Context) {
+	for {
+		wait := c.every / 10
+		newest, err := c.newest()
+		if err == nil {
+			c.last.Set(unixOrZero(newest))
+			if wait = newest.Add(c.every).Sub(c.now()); wait <= 0 {
+				wait = c.every / 10
+				if err = c.copy(); err == nil {
+					continue
+				}
+			}
+		}
+		if err != nil {
+			c.log.Error("scheduled backup failed", "folder", c.folder, "again_in", wait.String(), "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+func unixOrZero(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.Unix())
+}
+
+// copies lists the scheduled copies, the oldest first.
+func (c *schedule) copies() ([]string, error) {
+	names, err := filepath.Glob(filepath.Join(c.folder, "birthday-*T*Z.db"))
+	if err != nil {
+		return nil, fmt.Errorf("list the copies: %w", err)
+	}
+	slices.Sort(names)
+	return slices.DeleteFunc(names, func(name string) bool {
+		_, err := time.Parse(copyName, filepath.Base(name))
+		return err != nil
+	}), nil
+}
+
+// newest says when the newest copy was made; the zero time is never.
+func (c *schedule) newest() (time.Time, error) {
+	names, err := c.copies()
+	if err != nil || len(names) == 0 {
+		return time.Time{}, err
+	}
+	made, err := time.Parse(copyName, filepath.Base(names[len(names)-1]))
+	if err == nil && made.After(c.now()) { // the clock was wrong then, or is now
+		return time.Time{}, nil
+	}
+	return made, err
+}
+
+// copy makes one copy, verified, and removes those that are too many.
+func (c *schedule) copy() error {
+	begin := c.now()
+	name, report, err := makeCopy(c.folder, false, func(out io.Writer) error {
+		_, err := c.store.Backup(out)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(c.folder, begin.UTC().Format(copyName))
+	if err := rename(name, path); err != nil {
+		return fmt.Errorf("name the copy %s: %w", path, err)
+	}
+	c.log.Info("made a scheduled backup", "file", path, "bytes", report.Bytes, "people", report.People)
+	names, err := c.copies()
+	if err != nil {
+		return err
+	}
+	for _, old := range names[:max(0, len(names)-c.keep)] {
+		if err := os.Remove(old); err != nil {
+			return fmt.Errorf("remove an old copy: %w", err)
+		}
+	}
+	return nil
+}

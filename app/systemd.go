@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/coreos/go-systemd/v22/daemon"
+)
+
+// inheritSockets takes over the sockets that systemd holds, which are told apart
+// by their FileDescriptorName, and gives a function that listens: on the one of
+// that name, or on a new one. An inherited socket stays open while the service
+// restarts: connections wait in it for the successor.
+func inheritSockets() (listen func(port, address string) (net.Listener, error), err error) {
+	inherited, err := activation.ListenersWithNames()
+	if err != nil {
+		return nil, fmt.Errorf("take over systemd's sockets: %w", err)
+	}
+	sockets := map[string]net.Listener{}
+	for name, listeners := range inherited {
+		if name != "public" && name != "internal" || len(listeners) != 1 {
+			return nil, fmt.Errorf("systemd passed %d sockets named %q: there may be one with FileDescriptorName=public and one with internal", len(listeners), name)
+		}
+		sockets[name] = listeners[0]
+	}
+	return func(port, address string) (net.Listener, error) {
+		if socket := sockets[port]; socket != nil {
+			return socket, nil
+		}
+		return net.Listen("tcp", address)
+	}, nil
+}
+
+// notifySystemd tells systemd a state. Without systemd nobody listens.
+func notifySystemd(state string) {
+	_, _ = daemon.SdNotify(false, state) // it is for the supervisor's comfort
+}
+
+// keepAlive tells the supervisor twice in each watchdog time that the program
+// runs, until ctx ends.
+func keepAlive(ctx context.Context, notify func(string)) {
+	every, err := daemon.SdWatchdogEnabled(false)
+	if err != nil || every == 0 {
+		return
+	}
+	tick := time.NewTicker(every / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			notify(daemon.SdNotifyWatchdog)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
