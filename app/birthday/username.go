@@ -1,6 +1,7 @@
 package birthday
 
 import (
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -21,7 +22,7 @@ func ParseUsername(text string) (Username, error) {
 	if !utf8.ValidString(text) {
 		return "", usernameFault
 	}
-	text = norm.NFC.String(text)
+	text = composed(text)
 	if n := utf8.RuneCountInString(text); n < 1 || n > MaxUsername {
 		return "", usernameFault
 	}
@@ -31,6 +32,19 @@ func ParseUsername(text string) (Username, error) {
 		}
 	}
 	return Username(text), nil
+}
+
+// joiner is what x/text puts into more than 30 marks in a row, so that a text can
+// be normalized as a stream (UAX 15, section 13). NFC itself has no such thing.
+const joiner = "\u034f"
+
+// composed gives the text in NFC.
+func composed(text string) string {
+	nfc := norm.NFC.String(text)
+	if strings.Contains(nfc, joiner) && !strings.Contains(text, joiner) {
+		return strings.ReplaceAll(nfc, joiner, "")
+	}
+	return nfc
 }
 
 // ParseASCIIUsername is ParseUsername narrowed to 1 to 64 of the letters A to Z

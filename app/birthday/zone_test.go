@@ -1,8 +1,9 @@
 package birthday_test
 
 import (
+	"archive/zip"
 	"os"
-	"strings"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -12,17 +13,33 @@ import (
 )
 
 func TestEveryZoneLoads(t *testing.T) {
-	list, err := os.ReadFile("zones.txt")
+	archive, err := zip.OpenReader("zoneinfo.zip")
 	require.NoError(t, err)
-	names := strings.Fields(string(list))
-	require.Greater(t, len(names), 590)
-	require.IsIncreasing(t, names)
-	zones := birthday.NewZones()
-	for _, name := range names {
-		zone, err := zones.Parse(name)
-		require.NoError(t, err)
-		require.Equal(t, name, zone.String())
+	defer func() { _ = archive.Close() }()
+	zones, loaded := birthday.NewZones(), 0
+	for _, file := range archive.File {
+		if file.FileInfo().IsDir() {
+			continue
+		}
+		for range 2 { // the second time it is remembered
+			zone, err := zones.Parse(file.Name)
+			require.NoError(t, err)
+			require.Equal(t, file.Name, zone.String())
+		}
+		loaded++
 	}
+	require.Greater(t, loaded, 590)
+}
+
+// TestTheMachinesZonesDoNotCount makes other zones of the same names.
+func TestTheMachinesZonesDoNotCount(t *testing.T) {
+	folder := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(folder, "Asia"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "Asia", "Tokyo"), []byte("TZif"), 0o600))
+	t.Setenv("ZONEINFO", folder)
+	zone, err := birthday.NewZones().Parse("Asia/Tokyo")
+	require.NoError(t, err)
+	require.Equal(t, "+0900", time.Now().In(zone).Format("-0700"))
 }
 
 func TestParseZoneRefuses(t *testing.T) {
