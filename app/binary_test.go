@@ -36,6 +36,13 @@ var buildBinary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
+// removeBinary removes what buildBinary has built.
+func removeBinary() {
+	if path, err := buildBinary(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(path))
+	}
+}
+
 func builtProgram(t *testing.T) string {
 	t.Helper()
 	path, err := buildBinary()

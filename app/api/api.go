@@ -32,7 +32,7 @@ type Config struct {
 // server is a Config at work.
 type server struct {
 	Config
-	zones     birthday.Zones
+	zones     *birthday.Zones
 	refusals  *prometheus.CounterVec
 	strangers prometheus.Counter
 }

@@ -370,6 +370,42 @@ func TestTroubleOfTheStore(t *testing.T) {
 	}
 }
 
+// hanging is a store that does nothing until its caller gives up.
+type hanging struct{ birthday.Store }
+
+func (hanging) Put(ctx context.Context, _ birthday.Person) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (hanging) Delete(ctx context.Context, _ birthday.Username) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestWritesDoNotWaitForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, func(c *api.Config) { c.Store = hanging{} })
+		for _, method := range []string{"PUT", "DELETE"} {
+			begin := time.Now()
+			require.Equal(t, 503, s.do(method, "/hello/ana", `{"dateOfBirth":"1990-05-17"}`).status)
+			require.Equal(t, 8*time.Second, time.Since(begin), "while the connection still takes an answer")
+		}
+	})
+}
+
+func TestBodiesAreLimitedOnEveryMethod(t *testing.T) {
+	s := newServer(t)
+	s.put("ana", "1990-05-17")
+	for _, method := range []string{"GET", "PUT", "DELETE"} {
+		r := httptest.NewRequest(method, "/hello/ana", io.MultiReader(strings.NewReader(strings.Repeat("x", 4097)))) // not announced
+		w := httptest.NewRecorder()
+		s.handler.ServeHTTP(w, r)
+		require.Equal(t, 413, w.Code, method)
+	}
+	require.Equal(t, 200, s.do("GET", "/hello/ana", "").status)
+}
+
 func TestRefusalsAndStrangersAreCounted(t *testing.T) {
 	s := newServer(t)
 	s.do("PUT", "/hello/ana1", `{}`)

@@ -31,6 +31,8 @@ const (
 	// quiet is how long nothing may have been at work before the idle
 	// connections are closed.
 	quiet = 150 * time.Millisecond
+	// fresh is how long a new connection is waited for that sends nothing.
+	fresh = 500 * time.Millisecond
 	// look is how often quiet is looked for.
 	look = 5 * time.Millisecond
 )
@@ -44,7 +46,13 @@ type Server struct {
 	served   chan struct{} // closed when no more connections are accepted
 
 	mu    sync.Mutex
-	conns map[net.Conn]http.ConnState
+	conns map[net.Conn]connection
+}
+
+// connection is what is known of one.
+type connection struct {
+	state http.ConnState
+	since time.Time
 }
 
 // Start serves handler on the listener in the background. If it has to stop
@@ -57,7 +65,7 @@ func Start(name string, listener net.Listener, handler http.Handler, limits Limi
 		name:     name,
 		listener: listener,
 		served:   make(chan struct{}),
-		conns:    make(map[net.Conn]http.ConnState),
+		conns:    make(map[net.Conn]connection),
 	}
 	s.http = http.Server{
 		Handler:                      s.closeWhenStopping(handler),
@@ -90,6 +98,9 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // close on every answer; take no new connections; wait until none is at work;
 // then close the idle ones. When ctx ends before that, what is left is cut off,
 // and the error says how many connections that were.
+//
+// Connections that the system has made and nobody has accepted are reset with
+// the listener, unless another process holds its socket, too.
 func (s *Server) Drain(ctx context.Context, delay time.Duration) error {
 	wait(ctx, delay)
 	s.closing.Store(true)
@@ -99,6 +110,9 @@ func (s *Server) Drain(ctx context.Context, delay time.Duration) error {
 	_ = s.listener.Close() // a second time it would be closed already
 	<-s.served
 	s.waitUntilQuiet(ctx)
+	if _, busy := s.count(); busy == 0 {
+		return s.http.Close() // Shutdown would wait 5 s for those that never sent anything
+	}
 	return s.Shutdown(ctx)
 }
 
@@ -145,16 +159,16 @@ func (s *Server) track(c net.Conn, state http.ConnState) {
 		delete(s.conns, c)
 		return
 	}
-	s.conns[c] = state
+	s.conns[c] = connection{state, time.Now()}
 }
 
-// count says how many connections there are, and how many of them are at work or
-// have just come and sent nothing yet.
+// count says how many connections there are, and how many of them are at work. One
+// that has just come counts as at work: its request may be on the way.
 func (s *Server) count() (open, busy int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, state := range s.conns {
-		if state != http.StateIdle {
+	for _, c := range s.conns {
+		if c.state == http.StateActive || c.state == http.StateNew && time.Since(c.since) < fresh {
 			busy++
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -107,6 +108,60 @@ func TestAFullDiskRefusesWritesUntilThereIsSpace(t *testing.T) {
 	report, err := bolt.Verify(path)
 	require.NoError(t, err)
 	require.Equal(t, len(kept)+1, report.People)
+}
+
+// TestNobodyWaitsForEverForTheDisk holds the lock that a commit holds which does
+// not come to an end.
+func TestNobodyWaitsForEverForTheDisk(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "birthday.db"))
+	require.NoError(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")))
+	tx, err := s.DB().Begin(true)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, s.Put(ctx, person(t, "bob", "1990-05-17")), birthday.ErrUnavailable)
+	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, s.Delete(ctx, "ana"), birthday.ErrUnavailable)
+	require.NoError(t, tx.Rollback())
+	require.Eventually(t, func() bool {
+		_, err := s.Get(t.Context(), "ana")
+		return errors.Is(err, birthday.ErrNotFound)
+	}, 5*time.Second, time.Millisecond, "unknown can mean that it was done")
+}
+
+// TestAPanicOfTheCommitEndsTheStore damages the list of free pages under the open
+// store, as a stray program might.
+func TestAPanicOfTheCommitEndsTheStore(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "birthday.db")
+	failures := make(chan error, 1)
+	s, err := bolt.Open(path, func(err error) { failures <- err })
+	require.NoError(t, err)
+	require.NoError(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")))
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	require.NoError(t, err)
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	const pageSize, freelist = 4096, 0x10
+	for page := 2 * pageSize; page < len(content); page += pageSize {
+		if content[page+8] == freelist {
+			_, err = file.WriteAt(make([]byte, pageSize), int64(page))
+			require.NoError(t, err)
+		}
+	}
+	require.NoError(t, file.Close())
+	require.Error(t, s.Put(t.Context(), person(t, "bob", "1990-05-17")))
+	require.ErrorContains(t, <-failures, "panicked")
+	require.Error(t, s.Ping(t.Context()))
+	require.ErrorIs(t, s.Put(t.Context(), person(t, "bob", "1990-05-17")), birthday.ErrUnavailable)
+	require.NoError(t, s.Close(), "and closing does not hang")
+}
+
+func TestAFileThatIsGoneIsNoticed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "birthday.db")
+	s := open(t, path)
+	require.NoError(t, os.Remove(path))
+	require.ErrorContains(t, s.Ping(t.Context()), "removed or replaced")
 }
 
 func TestAFailedDiskEndsTheStore(t *testing.T) {

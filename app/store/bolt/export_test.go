@@ -1,0 +1,6 @@
+package bolt
+
+import "go.etcd.io/bbolt"
+
+// DB gives the data base below the store, for tests that hold its locks.
+func (s *Store) DB() *bbolt.DB { return s.db }
