@@ -22,11 +22,11 @@ type readmeLine struct{ command, output string }
 
 // readmeCommands reads the console blocks: lines that start with $, or all
 // lines where none does.
-func readmeCommands(t *testing.T) (lines []readmeLine) {
+func readmeCommands(t *testing.T, kind string) (lines []readmeLine) {
 	t.Helper()
 	text, err := os.ReadFile("../README.md")
 	require.NoError(t, err)
-	for _, block := range regexp.MustCompile("(?s)```console\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+	for _, block := range regexp.MustCompile("(?s)```"+kind+"\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
 		prompted := strings.HasPrefix(block[1], "$ ")
 		for line := range strings.Lines(block[1]) {
 			command, isCommand := strings.CutPrefix(line, "$ ")
@@ -47,7 +47,7 @@ func readmeCommands(t *testing.T) (lines []readmeLine) {
 func TestTheReadmesCommands(t *testing.T) {
 	needs(t, "curl", "curl")
 	needs(t, "make", "make")
-	lines := readmeCommands(t)
+	lines := readmeCommands(t, "console")
 	require.Equal(t, "go run ./app", lines[2].command)
 	address := goRunApp(t)
 	ran := 0
@@ -72,6 +72,31 @@ func TestTheReadmesCommands(t *testing.T) {
 		ran++
 	}
 	require.Equal(t, 4, ran)
+}
+
+// TestTheReadmesDataCommands runs those on a service and in a folder of its own.
+func TestTheReadmesDataCommands(t *testing.T) {
+	a := start(t)
+	require.Equal(t, "204 ", a.put("ana", "1990-05-17"))
+	folder := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(folder, "backup"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "birthdays.json"), []byte(`{"bob": "1980-01-01"}`), 0o600))
+	ran := 0
+	for _, line := range readmeCommands(t, "text") {
+		words := strings.Fields(strings.ReplaceAll(strings.ReplaceAll(line.command,
+			"http://localhost:8081", a.internal), "/backup/", filepath.Join(folder, "backup")+"/"))
+		require.Equal(t, "app", words[0])
+		cmd := exec.Command(builtProgram(t), words[1:]...)
+		cmd.Dir = folder
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s: %s", line.command, out)
+		ran++
+	}
+	require.Equal(t, 4, ran)
+	require.NoError(t, a.stop())
+	exported, _, code := command(t, "", "export", "--format=csv", "--store="+filepath.Join(folder, "birthday.db"))
+	require.Zero(t, code)
+	require.Equal(t, "username,dateOfBirth\nana,1990-05-17\nbob,1980-01-01\n", exported)
 }
 
 // newline is what a terminal shows behind an answer that has no line end.

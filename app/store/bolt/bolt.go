@@ -51,6 +51,10 @@ const (
 	// not working.
 	stallTimeout = 5 * time.Second
 
+	// growth is by how many bytes a large file grows: bbolt's 16 MiB would be
+	// a third of the file of a million people.
+	growth = 1 << 20
+
 	// importFill is how full, of 1, imports make a page.
 	importFill = 0.9
 
@@ -130,6 +134,7 @@ func openVerified(path string) (db *bbolt.DB, file *os.File, err error) {
 	if err != nil {
 		return nil, nil, openError(path, err)
 	}
+	db.AllocSize = growth
 	if replaced(file, path) { // by a restore, say, while we waited for the lock
 		_ = db.Close() // nothing was written
 		return openVerified(path)
