@@ -19,7 +19,9 @@ var arrows = map[string]string{
 	".":               "admin api birthday httpd people store/bolt",
 	"admin":           "httpd",
 	"api":             "birthday httpd",
+	"bench/bare":      "", // what the service is measured against
 	"birthday":        "",
+	"e2e":             "", // tests only: the real binary from outside
 	"httpd":           "",
 	"people":          "birthday",
 	"store/bolt":      "birthday store/coalesce",

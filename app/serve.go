@@ -58,9 +58,8 @@ var adminLimits = httpd.Limits{
 
 const adminStall = 30 * time.Second
 
-// serve starts the store, the internal port and the public port, and stops them
-// in the reverse order when ctx ends or one of them fails.
-func serve(ctx context.Context, w world, s *settings) (err error) {
+// serve runs the service until ctx ends or a part of it fails, and stops it.
+func serve(ctx context.Context, w world, s *settings) error {
 	loadErr := s.load(w)
 	log := newLog(w.stderr, s)
 	for _, warning := range s.unknownVariables(w) { // may explain why loading failed
@@ -73,64 +72,69 @@ func serve(ctx context.Context, w world, s *settings) (err error) {
 	if err != nil {
 		return err
 	}
+	v := readVersion()
+	p := parts{world: w, settings: s, log: log, version: v, tokens: tokens, registry: newRegistry(v), stats: httpd.NewStats()}
 	var stops closers
-	defer func() {
-		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.DrainDelay+s.ShutdownTimeout)
-		defer cancel()
-		if err = errors.Join(err, stops.close(limit)); err != nil {
-			log.Error("stopped", "error", err)
-			err = logged{err}
-			return
-		}
-		log.Info("stopped")
-	}()
+	err = p.run(ctx, &stops)
 
-	failed := make(chan error, 3) // the store, the internal and the public port: the first ends serve
-	store, err := openOrLeave(ctx, s.Store, func(err error) { failed <- err })
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.DrainDelay+s.ShutdownTimeout)
+	defer cancel()
+	if err = errors.Join(err, stops.close(limit)); err != nil {
+		log.Error("stopped", "error", err)
+		return logged{err}
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// run starts the store, the internal port and the public port, and waits until
+// ctx ends or one of them fails. How each is stopped is added to stops: readiness
+// last, so that it turns red first.
+func (p parts) run(ctx context.Context, stops *closers) (err error) {
+	s := p.settings
+	failed := make(chan error, 3) // the store and the two ports: the first ends the wait
+	p.store, err = openOrLeave(ctx, s.Store, func(err error) { failed <- err })
 	if err != nil {
 		return err
 	}
-	stops.add("close the store", func(ctx context.Context) error { return within(ctx, store.Close) })
-
-	v := readVersion()
-	parts := parts{world: w, settings: s, log: log, version: v, tokens: tokens, registry: newRegistry(v), stats: httpd.NewStats(), store: store}
-	parts.ready = admin.NewReadiness(store.Ping)
+	stops.add("close the store", func(ctx context.Context) error { return within(ctx, p.store.Close) })
+	p.ready = admin.NewReadiness(p.store.Ping)
 	if s.BackupDir != "" {
-		stops.add("stop the scheduled copies", parts.startCopies(ctx))
+		stops.add("stop the scheduled copies", p.startCopies(ctx))
 	}
 
-	adminListener, err := w.listen("internal", s.AdminListen)
+	adminListener, err := p.listen("internal", s.AdminListen)
 	if err != nil {
 		return listenError("admin-listen", s.AdminListen, err)
 	}
-	internal := httpd.Start("internal", adminListener, parts.admin(isLoopback(adminListener.Addr())), adminLimits, log, failed)
+	internal := httpd.Start("internal", adminListener, p.admin(isLoopback(adminListener.Addr())), adminLimits, p.log, failed)
 	stops.add("stop the internal port", internal.Shutdown)
 
-	listener, err := w.listen("public", s.Listen)
+	listener, err := p.listen("public", s.Listen)
 	if err != nil {
 		return listenError("listen", s.Listen, err)
 	}
 	limits := publicLimits
 	limits.MaxConnections = s.MaxConnections
-	public := httpd.Start("public", listener, parts.api(), limits, log, failed)
+	public := httpd.Start("public", listener, p.api(), limits, p.log, failed)
 	stops.add("stop the public port", func(ctx context.Context) error { return public.Drain(ctx, s.DrainDelay) })
 
 	stops.add("turn readiness red", func(context.Context) error {
-		parts.ready.Down("stopping")
-		w.notify(daemon.SdNotifyStopping)
+		p.ready.Down("stopping")
+		p.notify(daemon.SdNotifyStopping)
 		return nil
 	})
-	parts.ready.Up()
-	w.notify(daemon.SdNotifyReady)
-	go keepAlive(ctx, w.notify)
-	parts.announce(public.Addr(), internal.Addr())
+	p.ready.Up()
+	p.notify(daemon.SdNotifyReady)
+	go keepAlive(ctx, p.notify)
+	p.announce(public.Addr(), internal.Addr())
 
 	select {
 	case <-ctx.Done():
-		log.Info("stopping", "reason", "asked to")
+		p.log.Info("stopping", "reason", "asked to")
 		return nil
 	case err := <-failed:
-		log.Info("stopping", "reason", "a part failed")
+		p.log.Info("stopping", "reason", "a part failed")
 		return err
 	}
 }
