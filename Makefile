@@ -11,7 +11,7 @@ version = $(if $(in_checkout),$(shell git describe --tags --always --dirty))
 commit = $(if $(in_checkout),$(shell git describe --always --dirty --abbrev=40 --exclude='*'))
 time = $(shell date -u +%Y-%m-%dT%H:%M:%SZ)
 
-.PHONY: help setup test lint build fuzz clean
+.PHONY: help setup test lint build fuzz prove bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
@@ -32,6 +32,12 @@ build: ## make bin/birthday-demo, static and stripped
 
 fuzz: ## try each fuzz target for a while; FUZZTIME=10s says how long
 	@devops/tools/fuzz.sh
+
+prove: ## run the proofs of docs/reliability.md in their long form, and write it
+	@devops/tools/prove.sh
+
+bench: build ## measure speed, memory and size, and write docs/benchmarks.md
+	@devops/tools/bench.py
 
 clean: ## remove what build and test left; .venv stays
 	rm -rf bin coverage.out

@@ -28,14 +28,13 @@ type schedule struct {
 // copyName is the name of a copy, in UTC: names sort as times do.
 const copyName = "birthday-20060102T150405Z.db"
 
-// newSchedule registers the metric that tells whether the copies are made.
-func newSchedule(s store, folder string, every time.Duration, keep int, now func() time.Time, log *slog.Logger, registry prometheus.Registerer) *schedule {
-	c := &schedule{store: s, folder: folder, every: every, keep: keep, now: now, log: log, last: prometheus.NewGauge(prometheus.GaugeOpts{
+// register adds the metric that tells whether the copies are made.
+func (c *schedule) register(registry prometheus.Registerer) {
+	c.last = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "birthday_backup_timestamp_seconds",
 		Help: "When the newest scheduled copy was made, in seconds since 1970; 0 is never.",
-	})}
+	})
 	registry.MustRegister(c.last)
-	return c
 }
 
 // run makes a copy when the newest one is old enough, until ctx ends. A copy

@@ -214,7 +214,8 @@ func (p parts) admin(loopback bool) http.Handler {
 // startCopies starts the scheduled copies, and gives how they are stopped.
 func (p parts) startCopies(ctx context.Context) (stop func(context.Context) error) {
 	s := p.settings
-	copies := newSchedule(p.store, s.BackupDir, s.BackupEvery, s.BackupKeep, p.now, p.log, p.registry)
+	copies := &schedule{store: p.store, folder: s.BackupDir, every: s.BackupEvery, keep: s.BackupKeep, now: p.now, log: p.log}
+	copies.register(p.registry)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stopped := make(chan struct{})
 	go func() {

@@ -161,6 +161,17 @@ func (s *settings) check() (faults []error) {
 	fault := func(flag, format string, args ...any) {
 		faults = append(faults, fmt.Errorf("%s (from %s): %s", flag, s.source[flag], fmt.Sprintf(format, args...)))
 	}
+	s.checkAddresses(fault)
+	s.checkNames(fault)
+	s.checkNumbers(fault)
+	slices.SortFunc(faults, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return faults
+}
+
+// faultFunc notes what is wrong with a flag's value.
+type faultFunc func(flag, format string, args ...any)
+
+func (s *settings) checkAddresses(fault faultFunc) {
 	for flag, address := range map[string]string{"listen": s.Listen, "admin-listen": s.AdminListen} {
 		_, port, err := net.SplitHostPort(address)
 		if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil {
@@ -170,11 +181,25 @@ func (s *settings) check() (faults []error) {
 	if s.Listen == s.AdminListen && !strings.HasSuffix(s.Listen, ":0") {
 		fault("admin-listen", "the two ports need different addresses")
 	}
-	if s.Store == "" {
-		fault("store", "it is empty; name a file")
+	if s.BasePath != "" && !basePathForm.MatchString(s.BasePath) {
+		fault("base-path", "%q is no path like /birthdays", s.BasePath)
 	}
-	if strings.Contains(s.Store, "://") {
+	if _, err := s.proxies(); err != nil {
+		fault("trusted-proxies", "%v", err)
+	}
+}
+
+func (s *settings) checkNames(fault faultFunc) {
+	switch {
+	case s.Store == "":
+		fault("store", "it is empty; name a file")
+	case strings.Contains(s.Store, "://"):
 		fault("store", "this version keeps people in a bbolt file only; name a file")
+	}
+	for flag, path := range map[string]string{"write-tokens-file": s.WriteTokensFile, "read-tokens-file": s.ReadTokensFile, "admin-tokens-file": s.AdminTokensFile} {
+		if path == "" && s.source[flag] != "default" { // a variable that should have held something
+			fault(flag, "it is empty; name a file, or leave it out")
+		}
 	}
 	if _, err := birthday.NewZones().Parse(s.TimeZone); err != nil {
 		fault("time-zone", "%q is no name of the IANA data base, like Europe/Berlin", s.TimeZone)
@@ -182,12 +207,15 @@ func (s *settings) check() (faults []error) {
 	if !birthday.LeapDay(s.LeapDay).Known() {
 		fault("leap-day", "%q is neither mar1 nor feb28", s.LeapDay)
 	}
-	if s.BasePath != "" && !basePathForm.MatchString(s.BasePath) {
-		fault("base-path", "%q is no path like /birthdays", s.BasePath)
+	if !slices.Contains([]string{"auto", "text", "json"}, s.LogFormat) {
+		fault("log-format", "%q is none of auto, text, json", s.LogFormat)
 	}
-	if _, err := s.proxies(); err != nil {
-		fault("trusted-proxies", "%v", err)
+	if _, err := s.level(); err != nil {
+		fault("log-level", "%q is none of debug, info, warn, error", s.LogLevel)
 	}
+}
+
+func (s *settings) checkNumbers(fault faultFunc) {
 	for flag, n := range map[string]int{"rate-limit": s.RateLimit, "max-in-flight": s.MaxInFlight, "max-connections": s.MaxConnections} {
 		if n < 0 {
 			fault(flag, "%d is below 0", n)
@@ -198,25 +226,12 @@ func (s *settings) check() (faults []error) {
 			fault(flag, "%s is below 0", d)
 		}
 	}
-	for flag, path := range map[string]string{"write-tokens-file": s.WriteTokensFile, "read-tokens-file": s.ReadTokensFile, "admin-tokens-file": s.AdminTokensFile} {
-		if path == "" && s.source[flag] != "default" { // a variable that should have held something
-			fault(flag, "it is empty; name a file, or leave it out")
-		}
-	}
 	if s.BackupEvery < time.Second {
 		fault("backup-every", "%s is less than a second", s.BackupEvery)
 	}
 	if s.BackupKeep < 1 {
 		fault("backup-keep", "%d would keep none", s.BackupKeep)
 	}
-	if !slices.Contains([]string{"auto", "text", "json"}, s.LogFormat) {
-		fault("log-format", "%q is none of auto, text, json", s.LogFormat)
-	}
-	if _, err := s.level(); err != nil {
-		fault("log-level", "%q is none of debug, info, warn, error", s.LogLevel)
-	}
-	slices.SortFunc(faults, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return faults
 }
 
 // basePathForm is a path of plain segments without a slash at its end.

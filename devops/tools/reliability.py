@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+"""Writes docs/reliability.md from the results that `make prove` left in a folder.
+
+Each proof leaves one JSON object: what it is called, its figures, which fault was
+planted to see whether the proof can fail, and how that was caught.
+"""
+
+import json
+import pathlib
+import platform
+import subprocess
+import sys
+
+PROMISES = [
+    ("A 204 is on disk: it survives `kill -9`", "kill"),
+    ("A 204 is on disk: it survives a power cut", "powercut"),
+    ("Every GET sees what was answered before it; writes happen once or not", "linearizability"),
+    ("A restart with the socket held refuses and drops nobody", "restart"),
+    ("A damaged file is refused or right, never wrong, never a crash", "damaged"),
+    ("A copy of a running service is a consistent prefix of its history", "backup"),
+    ("Slow clients and floods cost bounded memory, and leave the others alone", "flood"),
+]
+ELSEWHERE = [
+    ("A failed sync ends the process, and loses nothing acknowledged", "`TestAFailedSync`"),
+    ("A full disk refuses writes, reads go on, writes come back", "`TestAFullDisk`"),
+    ("A commit that hangs turns readiness red, and stops nobody from stopping", "`TestNobodyWaitsForEverForTheDisk`"),
+    ("Nothing that is written tells a username or a birth date", "`TestNothingTellsWhoOrWhen`"),
+    ("The days left agree with a calendar, for every pair of days", "`TestDaysLeftAgreesWithACalendar`"),
+    ("Erased people leave the file by compact", "`TestErasedPeopleLeaveTheFile`"),
+]
+
+
+def text(value):
+    """A figure as people read it."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:,.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else f"{value:,}"
+
+
+def main():
+    folder = pathlib.Path(sys.argv[1])
+    proofs = {}
+    for path in sorted(folder.glob("*.json")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            proof = json.loads(line)
+            proofs.setdefault(proof["proof"], []).append(proof)
+    go = subprocess.run(["go", "version"], capture_output=True, text=True, check=True).stdout.split()[2]
+    out = [
+        "# What is promised, and how it was proved",
+        "",
+        f"Written by `make prove` on {platform.system()} {platform.release()}, {go}. The figures are",
+        "those of that run. Each proof was also run on a planted fault, which it must catch.",
+        "",
+        "| promise | proof | figures | planted fault | caught |",
+        "|---|---|---|---|---|",
+    ]
+    for promise, name in PROMISES:
+        for proof in proofs.pop(name, [None]):
+            if proof is None:
+                out.append(f"| {promise} | {name} | did not run | | |")
+                continue
+            figures = "; ".join(f"{key.replace('_', ' ')} {text(value)}" for key, value in proof["figures"].items())
+            out.append(f"| {promise} | {name} | {figures} | {proof.get('planted', '')} | {proof.get('caught', '')} |")
+    assert not proofs, f"proofs without a promise: {sorted(proofs)}"
+    out += ["", "Proved by every run of the tests, without figures:", "", "| promise | test |", "|---|---|"]
+    out += [f"| {promise} | {test} |" for promise, test in ELSEWHERE]
+    out += [
+        "",
+        "Run one proof: `go test ./app/e2e -run Kill -v`; in its long form with `PROVE=long`.",
+        "`SEED=…` repeats what chance chose.",
+    ]
+    pathlib.Path("docs").mkdir(exist_ok=True)
+    pathlib.Path("docs/reliability.md").write_text("\n".join(out) + "\n", encoding="utf-8")
+    print("wrote docs/reliability.md")
+
+
+if __name__ == "__main__":
+    main()
