@@ -30,19 +30,23 @@ func backupCommand(w world, s *settings) *cobra.Command {
 			return b.run(cmd.Context(), w, args[0])
 		},
 	}
-	b.define(cmd)
+	b.source.define(cmd)
+	b.talk.define(cmd)
 	cmd.Flags().BoolVar(&b.compact, "compact", false, "leave out what is left of erased people")
-	cmd.Flags().BoolVarP(&b.quiet, "quiet", "q", false, "say nothing but errors")
 	return cmd
 }
 
 // backup is one run of the command.
 type backup struct {
 	source
-	compact, quiet bool
+	talk
+	compact bool
 }
 
 func (b *backup) run(ctx context.Context, w world, path string) error {
+	if err := b.requireFile(path); err != nil {
+		return err
+	}
 	folder := filepath.Dir(path)
 	if path == "-" {
 		folder = os.TempDir()
@@ -64,10 +68,7 @@ func (b *backup) run(ctx context.Context, w world, path string) error {
 	if err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
-	if !b.quiet {
-		_, _ = fmt.Fprintf(w.stderr, "copied and verified: %d bytes, people: %d\n", report.Bytes, report.People)
-	}
-	return nil
+	return b.say(w, report, "copied and verified: %d bytes, people: %d", report.Bytes, report.People)
 }
 
 // copy writes the copy of a running service or of a stopped store.

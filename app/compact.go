@@ -1,15 +1,13 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"birthday-demo/app/store/bolt"
 )
 
 func compactCommand(w world, s *settings) *cobra.Command {
-	var quiet bool
+	var t talk
 	cmd := &cobra.Command{
 		Use:   "compact",
 		Short: "Rewrite the store without what is left of erased people; the service must be stopped",
@@ -29,13 +27,10 @@ func compactCommand(w world, s *settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if !quiet {
-				_, _ = fmt.Fprintf(w.stderr, "compacted %s: %d bytes, people: %d\n", s.Store, report.Bytes, report.People)
-			}
-			return nil
+			return t.say(w, report, "compacted %s: %d bytes, people: %d", s.Store, report.Bytes, report.People)
 		},
 	}
 	s.share(cmd, "store")
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "say nothing but errors")
+	t.define(cmd)
 	return cmd
 }

@@ -110,6 +110,29 @@ func TestFilesAsArguments(t *testing.T) {
 	require.Empty(t, files, "nothing temporary is left")
 }
 
+func TestReportsForPrograms(t *testing.T) {
+	folder := t.TempDir()
+	store, copied := "--store="+filepath.Join(folder, "birthday.db"), filepath.Join(folder, "copy.db")
+	for _, args := range [][]string{
+		{"import", "--json", "-q", store},
+		{"export", "--json", "-q", filepath.Join(folder, "all.csv"), store},
+		{"backup", "--json", "-q", copied, store},
+		{"restore", "--json", "-q", "--force", copied, store},
+		{"compact", "--json", "-q", store},
+	} {
+		stdout, messages, code := command(t, threePeople, args...)
+		require.Zero(t, code, messages)
+		require.Empty(t, messages)
+		var report map[string]any
+		require.NoError(t, json.Unmarshal([]byte(stdout), &report), args[0])
+		require.True(t, report["people"] == 3.0 || report["taken"] == 3.0 || report["bytes"] == 67.0, stdout)
+	}
+	for _, args := range [][]string{{"export", "--json", store}, {"backup", "--json", "-", store}} {
+		_, _, code := command(t, "", args...)
+		require.Equal(t, 2, code)
+	}
+}
+
 func TestDataCommandsFailClearly(t *testing.T) {
 	folder := t.TempDir()
 	none := "--store=" + filepath.Join(folder, "none.db")

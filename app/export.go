@@ -31,28 +31,36 @@ func exportCommand(w world, s *settings) *cobra.Command {
 			return e.run(cmd.Context(), w, fileArgument(args))
 		},
 	}
-	e.define(cmd)
+	e.source.define(cmd)
+	e.talk.define(cmd)
 	cmd.Flags().StringVar(&e.format, "format", "", "jsonl, csv or original (default by the file's extension, else jsonl)")
-	cmd.Flags().BoolVarP(&e.quiet, "quiet", "q", false, "say nothing but errors")
 	return cmd
 }
 
 // export is one run of the command.
 type export struct {
 	source
+	talk
 	format string
-	quiet  bool
+}
+
+// exported says what an export did.
+type exported struct {
+	Bytes int64 `json:"bytes"`
 }
 
 func (e *export) run(ctx context.Context, w world, path string) error {
+	if err := e.requireFile(path); err != nil {
+		return err
+	}
 	format, err := e.chosenFormat(path)
 	if err != nil {
 		return err
 	}
 	bar := newProgress(w, e.quiet, "exporting", -1)
-	defer bar.done()
-	return writeFile(w, path, func(out io.Writer) error {
-		out = bar.writer(out)
+	var size counter
+	err = writeFile(w, path, func(out io.Writer) error {
+		out = io.MultiWriter(bar.writer(out), &size)
 		if e.admin != "" {
 			answer, err := e.ask(ctx, "GET", "/export?format="+url.QueryEscape(string(format)), nil)
 			if err != nil {
@@ -68,6 +76,20 @@ func (e *export) run(ctx context.Context, w world, path string) error {
 		_, err = people.Write(out, format, people.All(ctx, store))
 		return errors.Join(err, store.Close())
 	})
+	bar.done()
+	if err != nil || path == "-" {
+		return err
+	}
+	return e.say(w, exported{int64(size)}, "exported to %s: %d bytes", path, size)
+}
+
+// counter counts the bytes that are written to it.
+type counter int64
+
+// Write counts.
+func (c *counter) Write(p []byte) (int, error) {
+	*c += counter(len(p))
+	return len(p), nil
 }
 
 // chosenFormat is the flag's, or the one that the extension names.

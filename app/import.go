@@ -41,20 +41,20 @@ func importCommand(w world, s *settings) *cobra.Command {
 			return i.run(cmd.Context(), w, fileArgument(args))
 		},
 	}
-	i.define(cmd)
+	i.source.define(cmd)
+	i.talk.define(cmd)
 	s.share(cmd, "time-zone", "ascii-usernames")
 	cmd.Flags().StringVar(&i.format, "format", "", "jsonl, csv or original (default by the file's extension, then its first line)")
 	cmd.Flags().BoolVar(&i.dryRun, "dry-run", false, "only say what would be taken and refused")
-	cmd.Flags().BoolVar(&i.json, "json", false, "print the report as JSON on the standard output")
-	cmd.Flags().BoolVarP(&i.quiet, "quiet", "q", false, "say nothing but errors")
 	return cmd
 }
 
 // importer is one run of the command.
 type importer struct {
 	source
-	format              string
-	dryRun, json, quiet bool
+	talk
+	format string
+	dryRun bool
 }
 
 // importReport says what an import did.
@@ -156,19 +156,13 @@ func (i *importer) send(ctx context.Context, body io.Reader, format people.Forma
 
 // tell prints the report.
 func (i *importer) tell(w world, r importReport) error {
-	if i.json {
-		if err := json.NewEncoder(w.stdout).Encode(r); err != nil {
-			return fmt.Errorf("print the report: %w", err)
-		}
-	}
-	if i.quiet {
-		return nil
-	}
 	verb := "taken"
 	if i.dryRun {
 		verb = "would be taken"
 	}
-	_, _ = fmt.Fprintf(w.stderr, "%s: %d, refused: %d\n", verb, r.Taken, r.Refused)
+	if err := i.say(w, r, "%s: %d, refused: %d", verb, r.Taken, r.Refused); err != nil || i.quiet {
+		return err
+	}
 	for _, refusal := range r.Refusals {
 		_, _ = fmt.Fprintln(w.stderr, refusal)
 	}

@@ -1,15 +1,14 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"birthday-demo/app/store/bolt"
 )
 
 func restoreCommand(w world, s *settings) *cobra.Command {
-	var force, quiet bool
+	var force bool
+	var t talk
 	cmd := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Put a copy in the place of the store; the service must be stopped",
@@ -26,14 +25,11 @@ func restoreCommand(w world, s *settings) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if !quiet {
-				_, _ = fmt.Fprintf(w.stderr, "restored %s: people: %d\n", s.Store, report.People)
-			}
-			return nil
+			return t.say(w, report, "restored %s: %d bytes, people: %d", s.Store, report.Bytes, report.People)
 		},
 	}
 	s.share(cmd, "store")
 	cmd.Flags().BoolVar(&force, "force", false, "replace a store that holds people, or cannot be read")
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "say nothing but errors")
+	t.define(cmd)
 	return cmd
 }

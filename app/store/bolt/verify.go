@@ -11,8 +11,8 @@ import (
 
 // Report says what a verified file holds.
 type Report struct {
-	People int
-	Bytes  int64
+	People int   `json:"people"`
+	Bytes  int64 `json:"bytes"`
 }
 
 // Verify reads the whole file at path, under a shared lock, and gives ErrDamaged
