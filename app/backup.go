@@ -101,44 +101,50 @@ func copyOut(name string, out io.Writer) error {
 // makeCopy makes a copy of a store in a folder, packed if that is wanted, and
 // syncs and verifies it. The caller renames or removes it.
 func makeCopy(folder string, compact bool, write func(io.Writer) error) (name string, report bolt.Report, err error) {
-	file, err := os.CreateTemp(folder, ".birthday-*.copy") // mode 0600
+	temp, err := writeCopy(folder, compact, write)
 	if err != nil {
-		return "", report, fmt.Errorf("make a copy: %w", err)
+		return "", report, err
 	}
-	temp := file.Name()
-	defer func() {
-		if err != nil {
-			_ = os.Remove(temp)
-		}
-	}()
-	if err := errors.Join(write(file), file.Sync(), file.Close()); err != nil {
-		return "", report, fmt.Errorf("make a copy: %w", err)
+	if err = syncFile(temp); err == nil {
+		report, err = bolt.Verify(temp)
 	}
-	if compact {
-		if err := bolt.Compact(temp); err != nil {
-			return "", report, fmt.Errorf("make a copy: %w", err)
-		}
-	}
-	report, err = bolt.Verify(temp)
 	if err != nil {
-		return "", report, fmt.Errorf("verify the copy: %w", err)
+		return "", report, fmt.Errorf("verify the copy: %w", errors.Join(err, os.Remove(temp)))
 	}
 	return temp, report, nil
 }
 
-// copyForClient makes a copy of an open store for the internal port. The file
-// has no name any more: when it is closed, nothing is left of it.
+// copyForClient makes a copy of an open store for the internal port, whose client
+// verifies it. The file has no name any more: when it is closed, nothing is left
+// of it.
 func copyForClient(s store, folder string, compact bool) (*os.File, error) {
-	name, _, err := makeCopy(folder, compact, func(out io.Writer) error {
+	temp, err := writeCopy(folder, compact, func(out io.Writer) error {
 		_, err := s.Backup(out)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	file, err := os.Open(name) //nolint:gosec // our own temporary file
-	if err := errors.Join(err, os.Remove(name)); err != nil {
+	file, err := os.Open(temp) //nolint:gosec // our own temporary file
+	if err := errors.Join(err, os.Remove(temp)); err != nil {
 		return nil, fmt.Errorf("make a copy: %w", err)
 	}
 	return file, nil
+}
+
+// writeCopy writes a copy to a temporary file of mode 0600, which it removes when
+// it fails.
+func writeCopy(folder string, compact bool, write func(io.Writer) error) (name string, err error) {
+	file, err := os.CreateTemp(folder, ".birthday-*.copy")
+	if err != nil {
+		return "", fmt.Errorf("make a copy: %w", err)
+	}
+	err = errors.Join(write(file), file.Close())
+	if err == nil && compact {
+		err = bolt.Compact(file.Name())
+	}
+	if err != nil {
+		return "", fmt.Errorf("make a copy: %w", errors.Join(err, os.Remove(file.Name())))
+	}
+	return file.Name(), nil
 }

@@ -52,6 +52,15 @@ func writeFile(w world, path string, write func(io.Writer) error) (err error) {
 	return rename(file.Name(), path)
 }
 
+// syncFile makes what a file holds durable.
+func syncFile(path string) error {
+	file, err := os.Open(path) //nolint:gosec // our own temporary file
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Sync(), file.Close())
+}
+
 // rename gives a file a name that survives a power cut.
 func rename(from, to string) error {
 	if err := os.Rename(from, to); err != nil {

@@ -56,7 +56,7 @@ func New(c Config) http.Handler {
 	}
 	c.Registry.MustRegister(s.refusals, s.strangers)
 	s.HTTP.Refuse = s.refuse
-	return httpd.Wrap(s.routes(), s.HTTP)
+	return httpd.Wrap(dispatch(s.routes()), s.HTTP)
 }
 
 // today is the current day in a zone.

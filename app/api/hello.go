@@ -33,7 +33,7 @@ func (s *server) getHello(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return orStranger(err, name)
 	}
-	return reply(w, http.StatusOK, "application/json; charset=utf-8", message{birthday.Hello(p, s.today(zone), s.LeapDay)})
+	return reply(w, http.StatusOK, jsonType, message{birthday.Hello(p, s.today(zone), s.LeapDay)})
 }
 
 func (s *server) putHello(w http.ResponseWriter, r *http.Request) error {
@@ -133,13 +133,19 @@ func together(errs ...error) error {
 	return nil
 }
 
+// Values of Content-Type. Nobody changes the slices in place.
+var (
+	jsonType    = []string{"application/json; charset=utf-8"}
+	problemType = []string{"application/problem+json"}
+)
+
 // reply writes value as JSON.
-func reply(w http.ResponseWriter, status int, mediaType string, value any) error {
+func reply(w http.ResponseWriter, status int, mediaType []string, value any) error {
 	body, err := json.Marshal(value)
 	if err != nil {
 		return fmt.Errorf("write an answer: %w", err)
 	}
-	w.Header().Set("Content-Type", mediaType)
+	w.Header()["Content-Type"] = mediaType
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // the client went away: nobody is left to tell
 	return nil

@@ -57,9 +57,9 @@ func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if refusal != nil {
 		refusal.SetHeaders(w.Header())
 	}
-	mediaType := "application/json; charset=utf-8"
+	mediaType := jsonType
 	if namesProblem(r) {
-		mediaType = "application/problem+json"
+		mediaType = problemType
 	}
 	_ = reply(w, p.Status, mediaType, p) // a struct of texts always becomes JSON
 }

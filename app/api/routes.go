@@ -36,6 +36,16 @@ func (s *server) routes() *mux.Router {
 	return router
 }
 
+// dispatch hands a request to the route of its path, like the router itself, but
+// with one copy of the request instead of two: nobody asks for its route.
+func dispatch(router *mux.Router) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var match mux.RouteMatch
+		router.Match(r, &match) // always true: what no route has is NotFoundHandler's
+		match.Handler.ServeHTTP(w, mux.SetURLVars(r, match.Vars))
+	})
+}
+
 // reader guards a handler with tokens for reading, or for writing, and then
 // with the limit of bodies.
 func (s *server) reader(next httpd.Handler) httpd.Handler {

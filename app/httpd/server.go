@@ -52,7 +52,7 @@ type Server struct {
 // connection is what is known of one.
 type connection struct {
 	state http.ConnState
-	since time.Time
+	since time.Time // of a new one
 }
 
 // Start serves handler on the listener in the background. If it has to stop
@@ -159,7 +159,11 @@ func (s *Server) track(c net.Conn, state http.ConnState) {
 		delete(s.conns, c)
 		return
 	}
-	s.conns[c] = connection{state, time.Now()}
+	known := connection{state: state}
+	if state == http.StateNew {
+		known.since = time.Now()
+	}
+	s.conns[c] = known
 }
 
 // count says how many connections there are, and how many of them are at work. One
