@@ -1,0 +1,125 @@
+package bench_test
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/bbolt"
+
+	"birthday-demo/app/birthday"
+	"birthday-demo/app/store/bolt"
+)
+
+const people = 100_000
+
+// username gives a different one for each number below 26^8, spread over the
+// file: neighbours in number are none in the order of keys.
+func username(n int) birthday.Username {
+	const all = 26 * 26 * 26 * 26 * 26 * 26 * 26 * 26
+	text := make([]byte, 8)
+	for i, x := 0, n*88_888_888_889%all; i < len(text); i, x = i+1, x/26 {
+		text[i] = byte('a' + x%26)
+	}
+	return birthday.Username(text)
+}
+
+// filled makes a store with people in it.
+func filled(b *testing.B) (path string, s *bolt.Store) {
+	b.Helper()
+	path = filepath.Join(b.TempDir(), "birthday.db")
+	s, err := bolt.Open(path, func(err error) { b.Error(err) })
+	require.NoError(b, err)
+	all := make([]birthday.Person, people)
+	for n := range all {
+		all[n] = birthday.Person{Username: username(n), Born: birthday.Date{Year: 1990, Month: time.May, Day: 17}}
+	}
+	slices.SortFunc(all, func(x, y birthday.Person) int { return cmp.Compare(x.Username, y.Username) })
+	require.NoError(b, s.PutAll(context.Background(), all))
+	return path, s
+}
+
+// BenchmarkPut puts people who are there already, by a number of clients: into
+// the store, and by one bbolt transaction each. Both sync before they return.
+func BenchmarkPut(b *testing.B) {
+	_, store := filled(b)
+	defer func() { require.NoError(b, store.Close()) }()
+	path, other := filled(b)
+	require.NoError(b, other.Close())
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{FreelistType: bbolt.FreelistMapType, NoStatistics: true})
+	require.NoError(b, err)
+	defer func() { require.NoError(b, db.Close()) }()
+
+	born := birthday.Date{Year: 1991, Month: time.June, Day: 18}
+	record := make([]byte, 9) // as long as the store's
+	for _, clients := range []int{1, 32, 256} {
+		b.Run(fmt.Sprintf("clients=%d/store", clients), func(b *testing.B) {
+			putAll(b, clients, func(name birthday.Username) error {
+				return store.Put(context.Background(), birthday.Person{Username: name, Born: born})
+			})
+		})
+		b.Run(fmt.Sprintf("clients=%d/update", clients), func(b *testing.B) {
+			putAll(b, clients, func(name birthday.Username) error {
+				return db.Update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte("people")).Put([]byte(name), record) })
+			})
+		})
+	}
+}
+
+// putAll has a number of clients share b.N puts, and reports how many a second
+// and the 99th percentile.
+func putAll(b *testing.B, clients int, put func(birthday.Username) error) {
+	var next, failures atomic.Int64
+	var running sync.WaitGroup
+	took := make([]time.Duration, b.N)
+	b.ResetTimer()
+	for range clients {
+		running.Go(func() {
+			for {
+				n := int(next.Add(1)) - 1
+				if n >= len(took) {
+					return
+				}
+				start := time.Now()
+				if put(username(n*7919%people)) != nil {
+					failures.Add(1)
+				}
+				took[n] = time.Since(start)
+			}
+		})
+	}
+	running.Wait()
+	b.StopTimer()
+	require.Zero(b, failures.Load())
+	slices.Sort(took)
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "puts/s")
+	b.ReportMetric(float64(took[(len(took)-1)*99/100])/1e6, "p99-ms")
+}
+
+// BenchmarkRecorder is what a benchmark of a handler costs without the handler:
+// the recorder copies the header, which has as many fields as an answer.
+func BenchmarkRecorder(b *testing.B) {
+	r := httptest.NewRequest("GET", "/hello/ana", nil)
+	body := []byte(`{"message":"Hello, ana! Your birthday is in 123 day(s)"}`)
+	fields, value := []string{"Cache-Control", "Content-Type", "X-Content-Type-Options", "X-Request-Id"}, []string{"x"}
+	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for _, field := range fields {
+			w.Header()[field] = value
+		}
+		w.WriteHeader(http.StatusOK)
+		_, _ = w.Write(body)
+	})
+	b.ReportAllocs()
+	for b.Loop() {
+		handler.ServeHTTP(httptest.NewRecorder(), r)
+	}
+}
