@@ -6,13 +6,14 @@ has() {
 	case $1 in
 	libc6-dev) echo '#include <stdlib.h>' | gcc -fsyntax-only -x c - 2>/dev/null ;;
 	python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
+	systemd) command -v systemd-analyze >/dev/null ;;
 	*) command -v "$1" >/dev/null ;;
 	esac
 }
 
 find_missing() {
 	missing=()
-	for package in curl gcc git libc6-dev make python3-venv strace; do
+	for package in curl gcc git libc6-dev make python3-venv strace systemd; do
 		has "$package" || missing+=("$package")
 	done
 }
