@@ -141,6 +141,7 @@ func replace(path string, write func(temp string) error) error {
 	}
 	temp := file.Name()
 	defer func() { _ = os.Remove(temp) }() // gone already when it was renamed
+	keepOwner(temp, path)
 	if err := errors.Join(file.Close(), write(temp), syncPath(temp)); err != nil {
 		return openError(path, err)
 	}
@@ -151,6 +152,21 @@ func replace(path string, write func(temp string) error) error {
 		return openError(path, err)
 	}
 	return openError(path, syncPath(folder))
+}
+
+// keepOwner gives a new file the owner of the one that it replaces, or of the
+// folder: root may work on the file of a service that is not root.
+func keepOwner(temp, path string) {
+	info, err := os.Stat(path)
+	if err != nil {
+		info, err = os.Stat(filepath.Dir(path))
+	}
+	if err != nil {
+		return
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
+		_ = os.Chown(temp, int(owner.Uid), int(owner.Gid)) // only root can, and only root needs to
+	}
 }
 
 // lock keeps everybody from opening the file at path, until unlock. A file that

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"testing/synctest"
 
@@ -160,6 +161,26 @@ func TestRestore(t *testing.T) {
 	_, err = bolt.Restore(empty, backup, false)
 	require.NoError(t, err, "into a store without people")
 	require.Equal(t, people, everyone(t, empty))
+}
+
+func TestRestoreKeepsTheOwner(t *testing.T) {
+	if os.Getuid() != 0 {
+		return // others can only make files of their own
+	}
+	folder := t.TempDir()
+	backup, target := filepath.Join(folder, "backup.db"), filepath.Join(folder, "birthday.db")
+	require.NoError(t, open(t, backup).Close())
+	require.NoError(t, open(t, target).Close())
+	require.NoError(t, os.Chown(target, 65532, 65531))
+	_, err := bolt.Restore(target, backup, false)
+	require.NoError(t, err)
+	require.NoError(t, bolt.Compact(target))
+	info, err := os.Stat(target)
+	require.NoError(t, err)
+	owner := info.Sys().(*syscall.Stat_t)
+	require.EqualValues(t, 65532, owner.Uid)
+	require.EqualValues(t, 65531, owner.Gid)
+	require.Equal(t, os.FileMode(0o600), info.Mode())
 }
 
 func TestRestoreRefusesADamagedCopy(t *testing.T) {
