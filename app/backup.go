@@ -44,7 +44,7 @@ type backup struct {
 }
 
 func (b *backup) run(ctx context.Context, w world, path string) error {
-	if err := b.requireFile(path); err != nil {
+	if err := errors.Join(b.requireFile(path), requireTarget(path, b.settings.Store)); err != nil {
 		return err
 	}
 	folder := filepath.Dir(path)

@@ -133,6 +133,65 @@ func TestReportsForPrograms(t *testing.T) {
 	}
 }
 
+func TestDataIsNotWrittenOverAStoreOrADevice(t *testing.T) {
+	folder := t.TempDir()
+	path, link := filepath.Join(folder, "birthday.db"), filepath.Join(folder, "link")
+	_, _, code := command(t, threePeople, "import", "--store="+path)
+	require.Zero(t, code)
+	require.NoError(t, os.Symlink(filepath.Join(folder, "x"), link))
+	a := start(t)
+	other := filepath.Join(folder, "other.db")
+	b := start(t, "--store="+other)
+	for _, args := range [][]string{
+		{"export", path, "--store=" + path},
+		{"backup", path, "--store=" + path},
+		{"export", link, "--store=" + path},
+		{"backup", link, "--store=" + path},
+		{"export", os.DevNull, "--store=" + path},
+		{"backup", os.DevNull, "--store=" + path},
+		{"backup", other, "--admin=" + a.internal},
+		{"export", other, "--admin=" + a.internal},
+	} {
+		_, messages, code := command(t, "", args...)
+		require.Equal(t, 2, code, "%v: %s", args, messages)
+	}
+	require.Equal(t, "204 ", b.put("ana", "1990-05-17"))
+	require.NoError(t, a.stop())
+	require.NoError(t, b.stop())
+	exported, _, _ := command(t, "", "export", "--store="+path)
+	require.Equal(t, threePeople, exported)
+}
+
+func TestACopyOfTheFutureDoesNotCount(t *testing.T) {
+	copies := t.TempDir()
+	future := filepath.Join(copies, "birthday-20990101T000000Z.db")
+	require.NoError(t, os.WriteFile(future, nil, 0o600))
+	stale := filepath.Join(copies, ".birthday-1.copy")
+	require.NoError(t, os.WriteFile(stale, nil, 0o600))
+	old := time.Now().Add(-2 * time.Hour)
+	require.NoError(t, os.Chtimes(stale, old, old))
+	a := start(t, "--backup-dir="+copies, "--backup-every=1h", "--backup-keep=1")
+	require.Eventually(t, func() bool { return strings.Contains(a.stderr.String(), "made a scheduled backup") }, 10*time.Second, time.Millisecond)
+	require.NotContains(t, a.get(a.internal+"/metrics"), "\nbirthday_backup_timestamp_seconds 0\n")
+	require.NoError(t, a.stop())
+	require.Equal(t, 1, strings.Count(a.stderr.String(), "made a scheduled backup"))
+	require.FileExists(t, future)
+	require.NoFileExists(t, stale, "what a crash left is removed")
+}
+
+func TestAnIdleImportDoesNotHoldUpAStop(t *testing.T) {
+	a := start(t)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(a.internal, "http://"))
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	_, err = fmt.Fprintf(conn, "POST /import HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"a\":\r\n")
+	require.NoError(t, err)
+	time.Sleep(50 * time.Millisecond) // until it is at work; a stop that comes first is as good
+	begin := time.Now()
+	require.NoError(t, a.stop())
+	require.Less(t, time.Since(begin), 10*time.Second)
+}
+
 func TestDataCommandsFailClearly(t *testing.T) {
 	folder := t.TempDir()
 	none := "--store=" + filepath.Join(folder, "none.db")

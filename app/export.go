@@ -50,7 +50,7 @@ type exported struct {
 }
 
 func (e *export) run(ctx context.Context, w world, path string) error {
-	if err := e.requireFile(path); err != nil {
+	if err := errors.Join(e.requireFile(path), requireTarget(path, e.settings.Store)); err != nil {
 		return err
 	}
 	format, err := e.chosenFormat(path)

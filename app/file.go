@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+
+	"birthday-demo/app/store/bolt"
 )
 
 // fileArgument gives the one argument of a command, or "-" for the standard
@@ -31,6 +34,26 @@ func atMostOneFile(cmd *cobra.Command, args []string) error {
 func oneFile(cmd *cobra.Command, args []string) error {
 	if err := cobra.ExactArgs(1)(cmd, args); err != nil {
 		return usageError{err}
+	}
+	return nil
+}
+
+// requireTarget refuses to write data over what is no plain file, and over a store:
+// the one of the command, or one that is in use.
+func requireTarget(path, storePath string) error {
+	info, err := os.Lstat(path)
+	if path == "-" || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look at %s: %w", path, err)
+	}
+	store, err := os.Stat(storePath)
+	switch {
+	case !info.Mode().IsRegular():
+		return usageError{fmt.Errorf("%s is no plain file; name another one, or - for the standard output", path)}
+	case err == nil && os.SameFile(info, store), bolt.InUse(path):
+		return usageError{fmt.Errorf("%s is a store; name another file", path)}
 	}
 	return nil
 }

@@ -89,6 +89,9 @@ func (i *importer) run(ctx context.Context, w world, path string) error {
 		report, err = i.take(ctx, w, body, format)
 	}
 	bar.done()
+	if err != nil && i.admin != "" {
+		return fmt.Errorf("import %s: some of it may be kept: %w", path, err)
+	}
 	if err := errors.Join(err, i.tell(w, report)); err != nil {
 		return fmt.Errorf("import %s: %w", path, err)
 	}

@@ -52,6 +52,7 @@ func (s *source) ask(ctx context.Context, method, path string, body io.Reader) (
 		}
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
+	request.Header.Set("Expect", "100-continue") // a refusal comes before the body goes
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return nil, fmt.Errorf("ask the service: %w", err)
@@ -61,7 +62,7 @@ func (s *source) ask(ctx context.Context, method, path string, body io.Reader) (
 	}
 	defer func() { _ = response.Body.Close() }()
 	text, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10)) // the status tells enough without it
-	return nil, fmt.Errorf("%s %s: %s: %s", method, url, response.Status, strings.TrimSpace(string(text)))
+	return nil, fmt.Errorf("%s %s: %s: %s", method, request.URL.Redacted(), response.Status, strings.TrimSpace(string(text)))
 }
 
 // firstToken gives the first token of a tokens file.

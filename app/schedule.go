@@ -70,7 +70,8 @@ func unixOrZero(t time.Time) float64 {
 	return float64(t.Unix())
 }
 
-// copies lists the scheduled copies, the oldest first.
+// copies lists the scheduled copies, the oldest first. Those of the future, from
+// when a clock was wrong, are left out.
 func (c *schedule) copies() ([]string, error) {
 	names, err := filepath.Glob(filepath.Join(c.folder, "birthday-*T*Z.db"))
 	if err != nil {
@@ -78,8 +79,8 @@ func (c *schedule) copies() ([]string, error) {
 	}
 	slices.Sort(names)
 	return slices.DeleteFunc(names, func(name string) bool {
-		_, err := time.Parse(copyName, filepath.Base(name))
-		return err != nil
+		made, err := time.Parse(copyName, filepath.Base(name))
+		return err != nil || made.After(c.now())
 	}), nil
 }
 
@@ -89,11 +90,25 @@ func (c *schedule) newest() (time.Time, error) {
 	if err != nil || len(names) == 0 {
 		return time.Time{}, err
 	}
-	made, err := time.Parse(copyName, filepath.Base(names[len(names)-1]))
-	if err == nil && made.After(c.now()) { // the clock was wrong then, or is now
-		return time.Time{}, nil
+	return time.Parse(copyName, filepath.Base(names[len(names)-1]))
+}
+
+// staleAfter is how old a temporary file is that nobody writes any more.
+const staleAfter = time.Hour
+
+// sweep removes the temporary files that a crash left in a folder: they hold
+// people.
+func sweep(folder string, now time.Time, log *slog.Logger) {
+	for _, pattern := range []string{".birthday-*.new", ".birthday-*.copy"} {
+		names, _ := filepath.Glob(filepath.Join(folder, pattern)) // the pattern is right
+		for _, name := range names {
+			info, err := os.Lstat(name)
+			if err != nil || !info.Mode().IsRegular() || now.Sub(info.ModTime()) < staleAfter {
+				continue
+			}
+			log.Info("removing what a crash has left", "file", name, "error", os.Remove(name))
+		}
 	}
-	return made, err
 }
 
 // copy makes one copy, verified, and removes those that are too many.

@@ -99,7 +99,9 @@ func (p parts) run(ctx context.Context, stops *closers) (err error) {
 	}
 	stops.add("close the store", func(ctx context.Context) error { return within(ctx, p.store.Close) })
 	p.ready = admin.NewReadiness(p.store.Ping)
+	sweep(filepath.Dir(s.Store), p.now(), p.log)
 	if s.BackupDir != "" {
+		sweep(s.BackupDir, p.now(), p.log)
 		stops.add("stop the scheduled copies", p.startCopies(ctx))
 	}
 
@@ -108,7 +110,7 @@ func (p parts) run(ctx context.Context, stops *closers) (err error) {
 		return listenError("admin-listen", s.AdminListen, err)
 	}
 	internal := httpd.Start("internal", adminListener, p.admin(isLoopback(adminListener.Addr())), adminLimits, p.log, failed)
-	stops.add("stop the internal port", internal.Shutdown)
+	stops.add("stop the internal port", func(ctx context.Context) error { return p.cutStreams(ctx, internal) })
 
 	listener, err := p.listen("public", s.Listen)
 	if err != nil {
@@ -137,6 +139,20 @@ func (p parts) run(ctx context.Context, stops *closers) (err error) {
 		p.log.Info("stopping", "reason", "a part failed")
 		return err
 	}
+}
+
+// streamTimeout is what streams of the internal port get to end, at a stop.
+const streamTimeout = 5 * time.Second
+
+// cutStreams stops the internal port. A stream that does not end is cut off: its
+// client sees that, and nothing is half written.
+func (p parts) cutStreams(ctx context.Context, internal *httpd.Server) error {
+	ctx, cancel := context.WithTimeout(ctx, streamTimeout)
+	defer cancel()
+	if err := internal.Shutdown(ctx); err != nil {
+		p.log.Warn("a stream of the internal port was cut off", "error", err)
+	}
+	return nil
 }
 
 // logged marks an error that is in the log already.

@@ -32,7 +32,9 @@ ELSEWHERE = [
 
 def text(value):
     """A figure as people read it."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, (int, float)):
         return str(value)
     return f"{value:,.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else f"{value:,}"
 
@@ -59,8 +61,10 @@ def main():
             if proof is None:
                 out.append(f"| {promise} | {name} | did not run | | |")
                 continue
-            figures = "; ".join(f"{key.replace('_', ' ')} {text(value)}" for key, value in proof["figures"].items())
-            out.append(f"| {promise} | {name} | {figures} | {proof.get('planted', '')} | {proof.get('caught', '')} |")
+            figures = "; ".join(
+                f"{key.replace('_', ' ')} {value if key == 'seed' else text(value)}" for key, value in proof["figures"].items()
+            )
+            out.append(f"| {promise} | {name} | {figures} | {proof.get('planted', '')} | {text(proof.get('caught', ''))} |")
     assert not proofs, f"proofs without a promise: {sorted(proofs)}"
     out += ["", "Proved by every run of the tests, without figures:", "", "| promise | test |", "|---|---|"]
     out += [f"| {promise} | {test} |" for promise, test in ELSEWHERE]

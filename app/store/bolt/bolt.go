@@ -72,7 +72,7 @@ var (
 // Store is a birthday.Store in one bbolt file.
 type Store struct {
 	db     *bbolt.DB
-	file   *os.File // the one that db has open
+	file   os.FileInfo // of the file that db has open
 	writer *coalesce.Writer[birthday.Person]
 	full   atomic.Bool // a write found no space, and since then the probe found none either
 	failed atomic.Pointer[error]
@@ -115,7 +115,7 @@ func Open(path string, onFail func(error)) (*Store, error) {
 }
 
 // openVerified verifies the file at path, then opens and locks it.
-func openVerified(path string) (db *bbolt.DB, file *os.File, err error) {
+func openVerified(path string) (db *bbolt.DB, file os.FileInfo, err error) {
 	if _, err := Verify(path); err != nil {
 		return nil, nil, err
 	}
@@ -124,8 +124,10 @@ func openVerified(path string) (db *bbolt.DB, file *os.File, err error) {
 		FreelistType: bbolt.FreelistMapType,
 		NoStatistics: true,
 		OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
-			file, err = os.OpenFile(name, flag, mode) //nolint:gosec // the operator names the path
-			return file, err
+			if f, err = os.OpenFile(name, flag, mode); err == nil { //nolint:gosec // the operator names the path
+				file, err = f.Stat()
+			}
+			return f, err
 		},
 	})
 	if err != nil {
@@ -139,11 +141,10 @@ func openVerified(path string) (db *bbolt.DB, file *os.File, err error) {
 	return db, file, nil
 }
 
-// replaced says whether path no longer names the open file.
-func replaced(file *os.File, path string) bool {
-	ours, err := file.Stat()
-	named, err2 := os.Stat(path)
-	return err != nil || err2 != nil || !os.SameFile(ours, named)
+// replaced says whether path no longer names the file.
+func replaced(file os.FileInfo, path string) bool {
+	named, err := os.Stat(path)
+	return err != nil || !os.SameFile(file, named)
 }
 
 // Put makes the person durable, together with others that are waiting.
@@ -245,7 +246,10 @@ func (s *Store) Delete(ctx context.Context, name birthday.Username) error {
 }
 
 // After reads a page of people in the order of the bytes of their usernames.
-func (s *Store) After(_ context.Context, name birthday.Username, limit int) ([]birthday.Person, error) {
+func (s *Store) After(ctx context.Context, name birthday.Username, limit int) ([]birthday.Person, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("read a page of people: %w", err)
+	}
 	var people []birthday.Person
 	err := s.view(func(bucket *bbolt.Bucket) error {
 		cursor, start := bucket.Cursor(), []byte(name)
@@ -280,7 +284,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	case since != 0 && time.Since(time.Unix(0, since)) > stallTimeout:
 		err = fmt.Errorf("%w: the disk has been at one commit for more than %s", birthday.ErrUnavailable, stallTimeout)
 	case replaced(s.file, s.db.Path()):
-		err = fmt.Errorf("%w: %s was removed or replaced under the running service; save what it holds by a backup, then start it again", birthday.ErrUnavailable, s.db.Path())
+		err = errDetached
 	case s.full.Load():
 		err = patiently(ctx, s.probe)
 	}

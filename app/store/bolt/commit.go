@@ -16,11 +16,17 @@ import (
 	"birthday-demo/app/birthday"
 )
 
+// errDetached refuses writes that the next start would not find.
+var errDetached = fmt.Errorf("%w: the file was removed or replaced under the running service; save what it holds by a backup, then start it again", birthday.ErrUnavailable)
+
 // update runs change in a transaction and commits it. An error of change itself
 // is the caller's; one of the commit tells about the disk.
 func (s *Store) update(change func(*bbolt.Tx) error) error {
 	if failed := s.failed.Load(); failed != nil {
 		return *failed
+	}
+	if replaced(s.file, s.db.Path()) {
+		return errDetached
 	}
 	ours, committing := error(nil), false
 	defer func() {

@@ -54,6 +54,10 @@ func Copy(path string, w io.Writer) error {
 // in the place of the old one: nothing remains of people who were deleted. The
 // file must not be in use. A crash leaves the old file or the new one.
 func Compact(path string) error {
+	path, err := resolve(path)
+	if err != nil {
+		return fmt.Errorf("compact store: %w", err)
+	}
 	source, _, err := openVerified(path) // which locks it for the whole time
 	if err != nil {
 		return fmt.Errorf("compact store: %w", err)
@@ -81,6 +85,10 @@ func compactInto(to string, source *bbolt.DB) error {
 // set. A crash leaves the old store or the new one.
 func Restore(path, backup string, force bool) (Report, error) {
 	report, err := Verify(backup)
+	if err != nil {
+		return report, fmt.Errorf("restore: %w", err)
+	}
+	path, err = resolve(path)
 	if err != nil {
 		return report, fmt.Errorf("restore: %w", err)
 	}
@@ -152,6 +160,21 @@ func replace(path string, write func(temp string) error) error {
 		return openError(path, err)
 	}
 	return openError(path, syncPath(folder))
+}
+
+// resolve gives the file that a link names: that one is to be replaced, not the
+// link.
+func resolve(path string) (string, error) {
+	target, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(path); err != nil {
+			return path, nil // there is nothing, and no link either
+		}
+	}
+	if err != nil {
+		return "", fmt.Errorf("follow %s: %w", path, err)
+	}
+	return target, nil
 }
 
 // keepOwner gives a new file the owner of the one that it replaces, or of the

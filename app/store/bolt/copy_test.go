@@ -120,6 +120,25 @@ func TestCompactLeavesNothingOfTheErased(t *testing.T) {
 	require.Equal(t, os.FileMode(0o600), info.Mode())
 }
 
+func TestALinkIsFollowed(t *testing.T) {
+	folder := t.TempDir()
+	path, link := filepath.Join(folder, "data.db"), filepath.Join(folder, "link.db")
+	require.NoError(t, os.Symlink(path, link))
+	_, err := bolt.Restore(link, path, true)
+	require.Error(t, err, "a link to nothing")
+	s := open(t, path)
+	require.NoError(t, s.Put(t.Context(), person(t, "kanarienvogel", "1990-05-17")))
+	require.NoError(t, s.Delete(t.Context(), "kanarienvogel"))
+	require.NoError(t, s.Close())
+	require.NoError(t, bolt.Compact(link))
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NotContains(t, string(content), "kanarienvogel")
+	info, err := os.Lstat(link)
+	require.NoError(t, err)
+	require.Equal(t, os.ModeSymlink, info.Mode().Type(), "and stays a link")
+}
+
 func TestCompactRefusesAFileInUse(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "birthday.db")
 	s := open(t, path)

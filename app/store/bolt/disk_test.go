@@ -162,6 +162,7 @@ func TestAFileThatIsGoneIsNoticed(t *testing.T) {
 	s := open(t, path)
 	require.NoError(t, os.Remove(path))
 	require.ErrorContains(t, s.Ping(t.Context()), "removed or replaced")
+	require.ErrorIs(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")), birthday.ErrUnavailable, "nothing is acknowledged that a start would not find")
 }
 
 func TestAFailedDiskEndsTheStore(t *testing.T) {
