@@ -315,7 +315,8 @@ class Bench:
         test = self.folder / "bench.test"
         run("go", "test", "-c", "-o", test, "./app/bench")
         results = collections.defaultdict(list)
-        for _ in range(rounds):
+        for n in range(rounds):
+            ENVIRON["BENCH_REVERSE"] = "yes" * (n % 2)
             out = run(test, "-test.run=^$", "-test.bench=Put", "-test.benchtime=0.7s", "-test.timeout=60s")
             for clients, who, p99, rate in re.findall(r"clients=(\d+)/(\w+).*?([\d.]+) p99-ms\s+([\d.]+) puts/s", out):
                 results[int(clients), who].append((float(rate), float(p99)))
