@@ -52,6 +52,9 @@ const (
 	// a third of the file of a million people.
 	growth = 1 << 20
 
+	// lookEvery is how often it is looked whether the file still has its name.
+	lookEvery = 100 * time.Millisecond
+
 	// importFill is how full, of 1, imports make a page.
 	importFill = 0.9
 
@@ -78,6 +81,8 @@ type Store struct {
 	failed atomic.Pointer[error]
 	onFail func(error)
 	since  atomic.Int64 // when the commit at work began, in Unix nanoseconds; 0 is none
+	looked atomic.Int64 // when the file's name was looked at, in Unix nanoseconds
+	gone   atomic.Bool  // what was seen then
 	close  func() error
 }
 
@@ -283,7 +288,7 @@ func (s *Store) Ping(ctx context.Context) error {
 		err = *failed
 	case since != 0 && time.Since(time.Unix(0, since)) > stallTimeout:
 		err = fmt.Errorf("%w: the disk has been at one commit for more than %s", birthday.ErrUnavailable, stallTimeout)
-	case replaced(s.file, s.db.Path()):
+	case s.detached():
 		err = errDetached
 	case s.full.Load():
 		err = patiently(ctx, s.probe)

@@ -161,6 +161,7 @@ func TestAFileThatIsGoneIsNoticed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "birthday.db")
 	s := open(t, path)
 	require.NoError(t, os.Remove(path))
+	require.Eventually(t, func() bool { return s.Ping(t.Context()) != nil }, 5*time.Second, time.Millisecond)
 	require.ErrorContains(t, s.Ping(t.Context()), "removed or replaced")
 	require.ErrorIs(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")), birthday.ErrUnavailable, "nothing is acknowledged that a start would not find")
 }
