@@ -249,6 +249,22 @@ func TestSettingsReachTheAPI(t *testing.T) {
 	require.NoError(t, a.stop())
 }
 
+func TestTokensInAVariable(t *testing.T) {
+	a := startWith(t, func(w *world) { w.environ = append(w.environ, "BIRTHDAY_WRITE_TOKENS=old\nnew") })
+	require.Contains(t, a.put("ana", "1990-05-17"), "401")
+	for _, token := range []string{"old", "new"} {
+		require.Contains(t, call("PUT", a.public+"/hello/ana", `{"dateOfBirth":"1990-05-17"}`, "Authorization", "Bearer "+token), "204")
+	}
+	require.NoError(t, a.stop())
+
+	var out output
+	for text, fault := range map[string]string{"": "it is empty", " \n": "BIRTHDAY_WRITE_TOKENS holds no token", "a b": "BIRTHDAY_WRITE_TOKENS, line 1"} {
+		err := run(t.Context(), testWorld(&out, &out, []string{"BIRTHDAY_WRITE_TOKENS=" + text}, "serve", "--store="+t.TempDir()+"/s.db"))
+		require.Equal(t, exitUsage, exitCode(err), text)
+		require.ErrorContains(t, err, fault)
+	}
+}
+
 func TestAPublicPortWithoutTokensIsWarnedOf(t *testing.T) {
 	var a app
 	ctx, cancel := context.WithCancel(t.Context())

@@ -27,7 +27,11 @@ func printConfig(w world, s *settings) error {
 	table := tabwriter.NewWriter(w.stdout, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(table, "SETTING\tVALUE\tSOURCE")
 	s.flags.VisitAll(func(f *pflag.Flag) {
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\n", f.Name, shown(f), s.source[f.Name])
+		value := shown(f)
+		if s.content[f.Name] != "" {
+			value = masked
+		}
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\n", f.Name, value, s.source[f.Name])
 	})
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("print the settings: %w", err)

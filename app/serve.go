@@ -68,11 +68,16 @@ func serve(ctx context.Context, w world, s *settings) error {
 	if loadErr != nil {
 		return loadErr
 	}
+	v := readVersion()
+	log, flush, err := reportErrors(log, s, w, v)
+	if err != nil {
+		return err
+	}
+	defer flush()
 	tokens, err := loadTokens(s, log)
 	if err != nil {
 		return err
 	}
-	v := readVersion()
 	p := parts{world: w, settings: s, log: log, version: v, tokens: tokens, registry: newRegistry(v), stats: httpd.NewStats()}
 	var stops closers
 	err = p.run(ctx, &stops)
@@ -292,17 +297,24 @@ type tokens struct{ write, read, admin *httpd.Tokens }
 
 func loadTokens(s *settings, log *slog.Logger) (t tokens, err error) {
 	var faults []error
-	load := func(path string) *httpd.Tokens {
-		if path == "" {
-			return nil
+	load := func(flag, path string) (set *httpd.Tokens) {
+		var err error
+		switch text := s.content[flag]; {
+		case text != "":
+			set, err = httpd.ParseTokens(s.source[flag], text)
+		case path != "":
+			set, err = httpd.LoadTokens(path, log)
 		}
-		set, err := httpd.LoadTokens(path, log)
 		if err != nil {
 			faults = append(faults, err)
 		}
 		return set
 	}
-	t = tokens{write: load(s.WriteTokensFile), read: load(s.ReadTokensFile), admin: load(s.AdminTokensFile)}
+	t = tokens{
+		write: load("write-tokens-file", s.WriteTokensFile),
+		read:  load("read-tokens-file", s.ReadTokensFile),
+		admin: load("admin-tokens-file", s.AdminTokensFile),
+	}
 	if len(faults) > 0 {
 		return tokens{}, usageError{errors.Join(faults...)}
 	}

@@ -23,8 +23,9 @@ import (
 // settings holds every setting once. The flag set is their table: help, the
 // variables, the config command and the README are each one walk over it.
 type settings struct {
-	flags  *pflag.FlagSet
-	source map[string]string // of each value: "flag", a variable's name, or "default"
+	flags   *pflag.FlagSet
+	source  map[string]string // of each value: "flag", a variable's name, or "default"
+	content map[string]string // of files, by flag, where a variable holds it instead
 
 	Listen, AdminListen                              string
 	Store                                            string
@@ -40,19 +41,21 @@ type settings struct {
 	BackupEvery                                      time.Duration
 	BackupKeep                                       int
 	Pprof                                            bool
+	SentryDSN                                        string
 }
 
 // Annotations of a flag.
 const (
-	secret = "secret" // the value is masked, and may come from a file
-	also   = "also"   // another variable that sets it
+	secret  = "secret"  // the value is masked, "whole" or its "password", and may come from a file
+	also    = "also"    // another variable that sets it
+	content = "content" // a variable that holds what is in the file
 )
 
 const prefix = "BIRTHDAY_"
 
 // newSettings makes the settings with their defaults.
 func newSettings() *settings {
-	s := &settings{flags: pflag.NewFlagSet("settings", pflag.ContinueOnError), source: map[string]string{}}
+	s := &settings{flags: pflag.NewFlagSet("settings", pflag.ContinueOnError), source: map[string]string{}, content: map[string]string{}}
 	f := s.flags
 	f.SortFlags = false
 	f.StringVar(&s.Listen, "listen", "localhost:8080", "`address` of the public port")
@@ -77,8 +80,14 @@ func newSettings() *settings {
 	f.DurationVar(&s.BackupEvery, "backup-every", time.Hour, "how often to make one")
 	f.IntVar(&s.BackupKeep, "backup-keep", 24, "how many of them to keep")
 	f.BoolVar(&s.Pprof, "pprof", false, "serve Go's profiles on the internal port")
-	s.annotate("store", secret, "true") // a database's URL holds a password
+	f.StringVar(&s.SentryDSN, "sentry-dsn", "", "`DSN` of Sentry, which is then told of errors")
+	s.annotate("store", secret, "password") // of a database's URL
+	s.annotate("sentry-dsn", secret, "whole")
+	s.annotate("sentry-dsn", also, "SENTRY_DSN")
 	s.annotate("listen", also, "PORT")
+	for _, kind := range []string{"write", "read", "admin"} { // for platforms that hand out secrets as variables
+		s.annotate(kind+"-tokens-file", content, prefix+strings.ToUpper(kind)+"_TOKENS")
+	}
 	return s
 }
 
@@ -95,6 +104,7 @@ func variables(f *pflag.Flag) []string {
 	if f.Annotations[secret] != nil {
 		names = append(names, name+"_FILE")
 	}
+	names = append(names, f.Annotations[content]...)
 	return append(names, f.Annotations[also]...)
 }
 
@@ -110,7 +120,11 @@ func (s *settings) load(w world) error {
 		s.source[f.Name] = "default"
 		for _, variable := range variables(f) {
 			value, found, err := read(w, f, variable)
-			if err == nil && found {
+			switch {
+			case err != nil || !found:
+			case slices.Contains(f.Annotations[content], variable):
+				s.source[f.Name], s.content[f.Name] = variable, value
+			default:
 				s.source[f.Name] = variable
 				err = s.set(f, value)
 			}
@@ -197,7 +211,7 @@ func (s *settings) checkNames(fault faultFunc) {
 		fault("store", "this version keeps people in a bbolt file only; name a file")
 	}
 	for flag, path := range map[string]string{"write-tokens-file": s.WriteTokensFile, "read-tokens-file": s.ReadTokensFile, "admin-tokens-file": s.AdminTokensFile} {
-		if path == "" && s.source[flag] != "default" { // a variable that should have held something
+		if path == "" && s.content[flag] == "" && s.source[flag] != "default" { // a variable that should have held something
 			fault(flag, "it is empty; name a file, or leave it out")
 		}
 	}
@@ -262,8 +276,11 @@ func (s *settings) level() (level slog.Level, err error) {
 // shown gives a value for people to read: the password of a URL is masked.
 func shown(f *pflag.Flag) string {
 	value := f.Value.String()
-	if f.Annotations[secret] == nil {
+	switch {
+	case f.Annotations[secret] == nil:
 		return value
+	case value != "" && slices.Contains(f.Annotations[secret], "whole"):
+		return masked
 	}
 	if !strings.Contains(value, "://") && !strings.Contains(value, "password") {
 		return value // a file
@@ -271,8 +288,11 @@ func shown(f *pflag.Flag) string {
 	if u, err := url.Parse(value); err == nil && u.Host != "" {
 		return u.Redacted()
 	}
-	return "xxxxx"
+	return masked
 }
+
+// masked stands for what nobody should see, as url.URL.Redacted has it.
+const masked = "xxxxx"
 
 // unknownVariables warns of variables that look like settings and are none, and
 // names the setting that each may be meant for.

@@ -14,12 +14,12 @@ import (
 	"time"
 )
 
-// Tokens is a set of bearer tokens that live in a file, one a line. Empty lines
-// and lines that start with # are passed over. The file is read again when it
+// Tokens is a set of bearer tokens, one a line. Empty lines and lines that start
+// with # are passed over. Where they live in a file it is read again when it
 // changes, so that a token can be added, and the old one removed later, without
 // a restart.
 type Tokens struct {
-	path string
+	path string // "" when there is no file
 	log  *slog.Logger
 
 	mu      sync.Mutex
@@ -47,6 +47,19 @@ func LoadTokens(path string, log *slog.Logger) (*Tokens, error) {
 	return t, nil
 }
 
+// ParseTokens takes the tokens in text. Errors are as those of LoadTokens, and
+// speak of the text by its name.
+func ParseTokens(name, text string) (*Tokens, error) {
+	sums, err := parseTokens(name, text)
+	if err != nil {
+		return nil, err
+	}
+	if len(sums) == 0 {
+		return nil, fmt.Errorf("%s holds no token: put one on each line", name)
+	}
+	return &Tokens{sums: sums}, nil
+}
+
 func (t *Tokens) load() error {
 	text, err := os.ReadFile(t.path)
 	if err != nil {
@@ -56,16 +69,9 @@ func (t *Tokens) load() error {
 	if sum == t.file {
 		return nil
 	}
-	var sums [][sha256.Size]byte
-	for n, line := range strings.Split(string(text), "\n") {
-		line = strings.TrimSpace(line)
-		switch {
-		case line == "" || strings.HasPrefix(line, "#"):
-		case tokenForm.MatchString(line):
-			sums = append(sums, sha256.Sum256([]byte(line)))
-		default:
-			return fmt.Errorf("%s, line %d: a token has only letters, digits and . _ ~ + / - =", t.path, n+1)
-		}
+	sums, err := parseTokens(t.path, string(text))
+	if err != nil {
+		return err
 	}
 	if t.file != [sha256.Size]byte{} {
 		t.log.Info("read the tokens again", "file", t.path, "tokens", len(sums))
@@ -74,12 +80,26 @@ func (t *Tokens) load() error {
 	return nil
 }
 
+func parseTokens(name, text string) (sums [][sha256.Size]byte, err error) {
+	for n, line := range strings.Split(text, "\n") {
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "" || strings.HasPrefix(line, "#"):
+		case tokenForm.MatchString(line):
+			sums = append(sums, sha256.Sum256([]byte(line)))
+		default:
+			return nil, fmt.Errorf("%s, line %d: a token has only letters, digits and . _ ~ + / - =", name, n+1)
+		}
+	}
+	return sums, nil
+}
+
 // refresh reads the file again when it was some time ago. A file that cannot be
 // read leaves the tokens as they are; one that can counts, even when it is empty
 // and so refuses everybody.
 func (t *Tokens) refresh() {
 	now := time.Now()
-	if now.Sub(t.checked) < recheck {
+	if t.path == "" || now.Sub(t.checked) < recheck {
 		return
 	}
 	t.checked = now

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"birthday-demo/app/httpd"
+)
+
+// fakeSentry takes what is sent to Sentry. It gives a DSN, and all that came.
+func fakeSentry(t *testing.T) (dsn string, received *output) {
+	t.Helper()
+	received = &output{}
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(received, r.Body)
+	}))
+	t.Cleanup(server.Close)
+	return strings.Replace(server.URL, "http://", "http://kanarienschluessel@", 1) + "/1", received
+}
+
+func TestAFailedStartIsReported(t *testing.T) {
+	dsn, received := fakeSentry(t)
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = busy.Close() }()
+	var stderr output
+	environ := []string{"SENTRY_DSN=" + dsn, "SENTRY_ENVIRONMENT=rehearsal", "SENTRY_RELEASE=1.2.3"}
+	w := testWorld(io.Discard, &stderr, environ, "serve", "--listen="+busy.Addr().String(), "--admin-listen=127.0.0.1:0", "--store="+t.TempDir()+"/s.db")
+	require.Error(t, run(t.Context(), w))
+	for _, part := range []string{`"message":"stopped"`, "address already in use", `"environment":"rehearsal"`, `"release":"1.2.3"`} {
+		require.Contains(t, received.String(), part)
+	}
+	require.NotContains(t, stderr.String(), "kanarienschluessel")
+	http.DefaultClient.CloseIdleConnections()
+}
+
+// TestReportsHoldNoPersonalData lets requests with canaries fail in all ways that
+// are logged as errors, and reads every byte that Sentry gets.
+func TestReportsHoldNoPersonalData(t *testing.T) {
+	dsn, received := fakeSentry(t)
+	var stderr output
+	w := testWorld(io.Discard, &stderr, []string{"SENTRY_DSN=" + dsn}, "serve")
+	s := newSettings()
+	require.NoError(t, s.load(w))
+	log, flush, err := reportErrors(newLog(w.stderr, s), s, w, version{Version: "7"})
+	require.NoError(t, err)
+	for _, fail := range []httpd.Handler{
+		func(http.ResponseWriter, *http.Request) error { return errors.New("the disk is on fire") },
+		func(_ http.ResponseWriter, r *http.Request) error { panic(r.URL.Path) },
+		func(_ http.ResponseWriter, r *http.Request) error { panic(fmt.Errorf("of %s", r.URL)) },
+	} {
+		h := httpd.Wrap(httpd.Route("/hello/{username}", httpd.Methods{http.MethodPut: fail}), httpd.Config{Log: log})
+		r := httptest.NewRequest(http.MethodPut, "/hello/kanarienvogel?dateOfBirth=1987-06-05", strings.NewReader(`{"dateOfBirth":"1987-06-05"}`))
+		r.Header.Set("Authorization", "Bearer kanarientoken")
+		r.Header.Set("Cookie", "kanarien=1")
+		r.RemoteAddr = "203.0.113.77:4711"
+		h.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	log.Error("somebody asked", "client", "203.0.113.77")
+	log.Info("all is well")
+	flush()
+	for _, part := range []string{"the disk is on fire", "/hello/{username}", `"panic"`, `"release":"7"`, "somebody asked"} {
+		require.Contains(t, received.String(), part)
+	}
+	require.NotContains(t, received.String(), "all is well", "only errors are reported")
+	text := strings.ReplaceAll(received.String(), "kanarienschluessel", "")
+	for _, canary := range []string{"kanarien", "1987-06-05", "203.0.113"} {
+		require.NotContains(t, text, canary)
+	}
+	require.Contains(t, stderr.String(), "all is well", "the log goes on")
+	http.DefaultClient.CloseIdleConnections()
+}
+
+func TestABadDSNIsNotShown(t *testing.T) {
+	for _, dsn := range []string{"kanarien", "https://kanarien@", "ftp://kanarien:vogel@sentry.example.com/1"} {
+		var stderr output
+		w := testWorld(io.Discard, &stderr, nil, "serve", "--sentry-dsn="+dsn)
+		s := newSettings()
+		require.NoError(t, s.load(w))
+		s.SentryDSN = dsn
+		_, _, err := reportErrors(slog.New(slog.DiscardHandler), s, w, version{})
+		require.Equal(t, exitUsage, exitCode(err))
+		require.ErrorContains(t, err, "sentry-dsn")
+		require.NotContains(t, err.Error(), "kanarien")
+	}
+}
