@@ -152,6 +152,33 @@ func TestOneLineARequestWithTheTemplate(t *testing.T) {
 	}, lines[0])
 }
 
+// lastLine is a log that keeps only its last line.
+type lastLine struct{ slog.Record }
+
+func (l *lastLine) Enabled(context.Context, slog.Level) bool { return true }
+
+func (l *lastLine) Handle(_ context.Context, line slog.Record) error {
+	l.Record = line
+	return nil
+}
+
+func (l *lastLine) WithAttrs([]slog.Attr) slog.Handler { return l }
+func (l *lastLine) WithGroup(string) slog.Handler      { return l }
+
+func TestALineOfTheLogIsCheap(t *testing.T) {
+	log := &lastLine{}
+	h := httpd.Wrap(httpd.Route("/", httpd.Methods{http.MethodGet: fine}), httpd.Config{Log: slog.New(log)})
+	r, w := get("/"), httptest.NewRecorder()
+	r.Header.Set("X-Request-Id", "mine")
+	allocations := testing.AllocsPerRun(100, func() {
+		w.Body.Reset()
+		h.ServeHTTP(w, r)
+	})
+	require.LessOrEqual(t, allocations, 3.0, "the exchange, its id in the header, the body of the test")
+	require.Equal(t, "request", log.Message)
+	require.Zero(t, log.PC, "nobody looked for the caller")
+}
+
 func TestTheLogSaysWhyARequestFailed(t *testing.T) {
 	var log logBuffer
 	serve(httpd.Config{Log: newLog(&log)}, func(http.ResponseWriter, *http.Request) error {
