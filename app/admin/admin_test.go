@@ -224,6 +224,14 @@ func TestData(t *testing.T) {
 	w := ask(h, "GET", "/backup?compact")
 	require.Equal(t, "the copy, compact: true", w.Body.String())
 	require.Equal(t, strconv.Itoa(w.Body.Len()), w.Header().Get("Content-Length"))
+	for value, compact := range map[string]bool{"": true, "true": true, "1": true, "false": false, "0": false} {
+		require.Equal(t, fmt.Sprint("the copy, compact: ", compact), ask(h, "GET", "/backup?compact="+value).Body.String(), value)
+	}
+	for _, query := range []string{"compact=maybe", "compact=TRUE", "compact=2", "compact=%20", "compact&compact=false"} {
+		w := ask(h, "GET", "/backup?"+query)
+		require.Equal(t, 400, w.Code, query)
+		require.Equal(t, "compact must be true or false, once\n", w.Body.String())
+	}
 	w = ask(h, "GET", "/export?format=csv")
 	require.Equal(t, "everyone", w.Body.String())
 	require.Equal(t, "text/csv", w.Header().Get("Content-Type"))

@@ -30,7 +30,11 @@ type Data struct {
 var ErrInput = errors.New("what was sent cannot be used")
 
 func (d Data) getBackup(w http.ResponseWriter, r *http.Request) error {
-	file, err := d.Backup(r.Context(), r.URL.Query().Has("compact"))
+	compact, err := flag(r, "compact")
+	if err != nil {
+		return err
+	}
+	file, err := d.Backup(r.Context(), compact)
 	if err != nil {
 		return err
 	}
@@ -46,6 +50,23 @@ func (d Data) getBackup(w http.ResponseWriter, r *http.Request) error {
 	}
 	_, err = io.Copy(w, file)
 	return err // an answer that has begun is cut off, so that nobody takes it for whole
+}
+
+// flag reads a parameter of the query that is on or off: on when it has no value.
+func flag(r *http.Request, name string) (bool, error) {
+	values, given := r.URL.Query()[name]
+	if !given {
+		return false, nil
+	}
+	if len(values) == 1 {
+		switch values[0] {
+		case "", "1", "true":
+			return true, nil
+		case "0", "false":
+			return false, nil
+		}
+	}
+	return false, &httpd.Refusal{Status: http.StatusBadRequest, Detail: name + " must be true or false, once"}
 }
 
 func (d Data) getExport(w http.ResponseWriter, r *http.Request) error {
