@@ -189,7 +189,7 @@ func rulesOf(w world, s *settings) people.Rules {
 type importSize struct{ sorted, committed int }
 
 var (
-	commandImport = importSize{sorted: 2_000_000, committed: 100_000}
+	commandImport = importSize{sorted: 2_000_000, committed: 25_000}
 	serviceImport = importSize{sorted: 100_000, committed: 5_000}
 )
 
@@ -198,7 +198,7 @@ var (
 // times faster. Its report counts what was read also when it ends with an error;
 // what is not committed then is not kept.
 func importPeople(ctx context.Context, s store, stream iter.Seq2[birthday.Person, error], size importSize) (report importReport, err error) {
-	var batch []birthday.Person
+	batch := make([]birthday.Person, 0, size.sorted) // to grow would copy it often; what is not used takes no memory
 	flush := func() error {
 		for sorted := range slices.Chunk(sortLastWins(batch), size.committed) {
 			if s == nil {
@@ -213,11 +213,11 @@ func importPeople(ctx context.Context, s store, stream iter.Seq2[birthday.Person
 		return nil
 	}
 	for p, err := range stream {
-		var refusal people.Refusal
+		refusal, refused := errors.AsType[people.Refusal](err)
 		switch {
 		case err == nil:
 			batch = append(batch, p)
-		case errors.As(err, &refusal):
+		case refused:
 			report.Refused++
 			if len(report.Refusals) < maxRefusals {
 				report.Refusals = append(report.Refusals, refusal)
