@@ -74,7 +74,7 @@ func (b *backup) run(ctx context.Context, w world, path string) error {
 // copy writes the copy of a running service or of a stopped store.
 func (b *backup) copy(ctx context.Context, out io.Writer) error {
 	if b.admin == "" {
-		return bolt.Copy(b.settings.Store, out)
+		return orAsk(bolt.Copy(b.settings.Store, out))
 	}
 	path := "/backup"
 	if b.compact {

@@ -241,11 +241,22 @@ func TestALockedStoreNamesTheWayOut(t *testing.T) {
 	s, err := bolt.Open(path, nil)
 	require.NoError(t, err)
 	defer func() { _ = s.Close() }()
-	for _, args := range [][]string{{"export"}, {"import"}, {"backup", filepath.Join(folder, "b.db")}, {"compact"}, {"restore", path}} {
+	for _, tt := range []struct {
+		canAsk bool
+		args   []string
+	}{
+		{true, []string{"export"}},
+		{true, []string{"import"}},
+		{true, []string{"backup", filepath.Join(folder, "b.db")}},
+		{false, []string{"compact"}},
+		{false, []string{"restore", path}},
+		{false, []string{"serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"}},
+	} {
 		synctest.Test(t, func(t *testing.T) {
-			_, messages, code := command(t, threePeople, append(args, "--store="+path)...)
-			require.Equal(t, 4, code, "%v: %s", args, messages)
-			require.Contains(t, messages, "--admin")
+			_, messages, code := command(t, threePeople, append(tt.args, "--store="+path)...)
+			require.Equal(t, 4, code, "%v: %s", tt.args, messages)
+			require.Contains(t, messages, "stop that process, or name another file with --store")
+			require.Equal(t, tt.canAsk, strings.Contains(messages, "--admin "), "%v: %s", tt.args, messages)
 		})
 	}
 }

@@ -71,7 +71,7 @@ func (e *export) run(ctx context.Context, w world, path string) error {
 		}
 		store, err := openExisting(e.settings.Store)
 		if err != nil {
-			return err
+			return orAsk(err)
 		}
 		_, err = people.Write(out, format, people.All(ctx, store))
 		return errors.Join(err, store.Close())

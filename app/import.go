@@ -138,7 +138,7 @@ func (i *importer) take(ctx context.Context, w world, body io.Reader, format peo
 	}
 	store, err := openStore(i.settings.Store, func(error) {})
 	if err != nil {
-		return report, err
+		return report, orAsk(err)
 	}
 	report, err = importPeople(ctx, store, people.Read(body, format, rules), commandImport)
 	return report, errors.Join(err, store.Close())

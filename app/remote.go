@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"birthday-demo/app/store/bolt"
 )
 
 // source says where the people are that a command is about: in a store that is
@@ -35,6 +38,14 @@ func (s *settings) share(cmd *cobra.Command, names ...string) {
 			}
 		}
 	})
+}
+
+// orAsk adds to the error of a store in use that its service can be asked.
+func orAsk(err error) error {
+	if errors.Is(err, bolt.ErrLocked) {
+		return fmt.Errorf("%w, or ask that service with --admin http://localhost:8081", err)
+	}
+	return err
 }
 
 // ask sends a request to the running service, with the first of the admin

@@ -103,7 +103,7 @@ func openError(path string, err error) error {
 		return fmt.Errorf("%s: the folder %s does not exist; make it (mkdir -p %s), or name another file with --store: %w",
 			path, folder, folder, err)
 	case errors.Is(err, bberrors.ErrTimeout), errors.Is(err, syscall.EWOULDBLOCK):
-		return fmt.Errorf("%s: %w (waited %s for its lock): stop that process, or ask it with --admin http://localhost:8081, or name another file with --store",
+		return fmt.Errorf("%s: %w (waited %s for its lock): stop that process, or name another file with --store",
 			path, ErrLocked, lockTimeout)
 	}
 	return fmt.Errorf("%s: %w", path, err)
