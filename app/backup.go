@@ -57,7 +57,7 @@ func (b *backup) run(ctx context.Context, w world, path string) error {
 	})
 	bar.done()
 	if err != nil {
-		return fmt.Errorf("backup: %w", err)
+		return fmt.Errorf("backup to %s: %w", path, err)
 	}
 	defer func() { _ = os.Remove(name) }() // gone already when it was renamed
 	if path == "-" {
@@ -66,7 +66,7 @@ func (b *backup) run(ctx context.Context, w world, path string) error {
 		err = rename(name, path)
 	}
 	if err != nil {
-		return fmt.Errorf("backup: %w", err)
+		return fmt.Errorf("backup to %s: %w", path, err)
 	}
 	return b.say(w, report, "copied and verified: %d bytes, people: %d", report.Bytes, report.People)
 }
@@ -109,7 +109,7 @@ func makeCopy(folder string, compact bool, write func(io.Writer) error) (name st
 		report, err = bolt.Verify(temp)
 	}
 	if err != nil {
-		return "", report, fmt.Errorf("verify the copy: %w", errors.Join(err, os.Remove(temp)))
+		return "", report, fmt.Errorf("verify the copy: %w", calling(temp, "the copy", errors.Join(err, os.Remove(temp))))
 	}
 	return temp, report, nil
 }
@@ -137,14 +137,14 @@ func copyForClient(s store, folder string, compact bool) (*os.File, error) {
 func writeCopy(folder string, compact bool, write func(io.Writer) error) (name string, err error) {
 	file, err := os.CreateTemp(folder, ".birthday-*.copy")
 	if err != nil {
-		return "", fmt.Errorf("make a copy: %w", err)
+		return "", fmt.Errorf("make a copy in %s: %w", folder, reason(err))
 	}
 	err = errors.Join(write(file), file.Close())
 	if err == nil && compact {
 		err = bolt.Compact(file.Name())
 	}
 	if err != nil {
-		return "", fmt.Errorf("make a copy: %w", errors.Join(err, os.Remove(file.Name())))
+		return "", fmt.Errorf("make a copy: %w", calling(file.Name(), "the copy", errors.Join(err, os.Remove(file.Name()))))
 	}
 	return file.Name(), nil
 }

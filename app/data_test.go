@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -209,7 +210,7 @@ func TestDataCommandsFailClearly(t *testing.T) {
 	}{
 		{"export of no store", []string{"export", none}, "", 1, "there is no store at"},
 		{"export in no format", []string{"export", "--format=xml", none}, "", 2, "xml"},
-		{"export to no folder", []string{"export", "/no/such/folder/x.csv", none}, "", 1, "/no/such/folder"},
+		{"export to no folder", []string{"export", "/no/such/folder/x.csv", none}, "", 1, "write /no/such/folder/x.csv: no such"},
 		{"export from nobody", []string{"export", nobody}, "", 1, "connection refused"},
 		{"export of a damaged store", []string{"export", "--store=" + damaged}, "", 5, "cannot be used"},
 		{"import of no file", []string{"import", "/no/such/file.csv", none}, "", 1, "/no/such/file.csv"},
@@ -217,6 +218,7 @@ func TestDataCommandsFailClearly(t *testing.T) {
 		{"import of a broken header", []string{"import", "--format=csv", "--store=" + filepath.Join(t.TempDir(), "x.db")}, "name,date\n", 1, "username,dateOfBirth"},
 		{"import to nobody", []string{"import", nobody}, threePeople, 1, "connection refused"},
 		{"backup of no store", []string{"backup", filepath.Join(folder, "b.db"), none}, "", 1, "none.db"},
+		{"backup to no folder", []string{"backup", "/no/such/folder/b.db", nobody}, "", 1, "backup to /no/such/folder/b.db: "},
 		{"backup without a file", []string{"backup", none}, "", 2, "accepts 1 arg"},
 		{"backup from nobody", []string{"backup", "-", nobody}, "", 1, "connection refused"},
 		{"restore of no copy", []string{"restore", filepath.Join(folder, "b.db"), none}, "", 1, "b.db"},
@@ -228,11 +230,41 @@ func TestDataCommandsFailClearly(t *testing.T) {
 			_, messages, code := command(t, tt.input, tt.args...)
 			require.Equal(t, tt.code, code, messages)
 			require.Contains(t, messages, tt.why)
+			require.NotContains(t, messages, ".birthday-", "nobody knows the name of a temporary file")
 		})
 	}
 	files, err := filepath.Glob(filepath.Join(folder, "*"))
 	require.NoError(t, err)
 	require.Equal(t, []string{damaged}, files, "a failed command leaves nothing behind")
+}
+
+// TestErrorsNameTheFileThatWasAskedFor closes the temporary file early, which
+// stands for every trouble with it.
+func TestErrorsNameTheFileThatWasAskedFor(t *testing.T) {
+	folder := t.TempDir()
+	closed := func(out io.Writer) error {
+		file, ok := out.(*os.File)
+		require.True(t, ok)
+		require.NoError(t, file.Close())
+		_, err := file.WriteString("x")
+		return err
+	}
+	path := filepath.Join(folder, "people.csv")
+	err := writeFile(world{}, path, closed)
+	require.ErrorIs(t, err, os.ErrClosed)
+	require.ErrorContains(t, err, "write "+path+": ")
+	require.NotContains(t, err.Error(), ".birthday-")
+	_, _, err = makeCopy(folder, false, closed)
+	require.ErrorIs(t, err, os.ErrClosed)
+	require.ErrorContains(t, err, "make a copy: write the copy: ")
+	require.NotContains(t, err.Error(), ".birthday-")
+	_, _, err = makeCopy(folder, false, func(io.Writer) error { return nil })
+	require.ErrorIs(t, err, bolt.ErrDamaged)
+	require.ErrorContains(t, err, "verify the copy: ")
+	require.NotContains(t, err.Error(), ".birthday-")
+	files, err := os.ReadDir(folder)
+	require.NoError(t, err)
+	require.Empty(t, files)
 }
 
 func TestALockedStoreNamesTheWayOut(t *testing.T) {
