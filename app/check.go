@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -66,6 +67,7 @@ func (c *checkup) run(ctx context.Context) error {
 		c.tokenFiles()
 		running := c.service(ctx)
 		c.store(running)
+		c.backups()
 		c.ports(running)
 	}
 	if len(c.faults) > 0 {
@@ -167,14 +169,44 @@ func (c *checkup) store(running bool) {
 // newStore tries whether the file could be made.
 func (c *checkup) newStore() {
 	folder := filepath.Dir(c.Store)
-	probe, err := os.CreateTemp(folder, ".birthday-*.check")
-	if err != nil {
+	if err := tryFolder(folder); err != nil {
 		c.fault("store", fmt.Errorf("cannot make %s as uid %d: %w; make the folder %s and give it to that user", c.Store, os.Getuid(), err, folder))
 		return
 	}
-	_ = probe.Close()
-	_ = os.Remove(probe.Name())
 	c.ok("store", "%s does not exist yet, and can be made", c.Store)
+}
+
+// tryFolder tries whether files can be made in a folder, and leaves none.
+func tryFolder(folder string) error {
+	probe, err := os.CreateTemp(folder, ".birthday-*.check")
+	if err != nil {
+		return reason(err)
+	}
+	return errors.Join(probe.Close(), os.Remove(probe.Name()))
+}
+
+// backups tells about the scheduled copies.
+func (c *checkup) backups() {
+	folder := c.BackupDir
+	if folder == "" {
+		c.ok("backups", "none are scheduled; --backup-dir names a folder for them")
+		return
+	}
+	if err := tryFolder(folder); err != nil {
+		c.fault("backups", fmt.Errorf("cannot write to %s as uid %d: %w; make the folder and give it to that user", folder, os.Getuid(), err))
+		return
+	}
+	copies := &schedule{folder: folder, now: c.now}
+	names, err := copies.copies()
+	if err != nil {
+		c.fault("backups", err)
+		return
+	}
+	text := fmt.Sprintf("%s can be written; copies: %d", folder, len(names))
+	if newest, err := copies.newest(); err == nil && !newest.IsZero() {
+		text += ", the newest of " + newest.Format(time.RFC3339)
+	}
+	c.ok("backups", "%s", text)
 }
 
 // ports tries whether the addresses are free, unless the service has them.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -42,6 +43,35 @@ func TestCheckBesideTheService(t *testing.T) {
 	require.Contains(t, report, "every page and record verified")
 	require.Contains(t, report, "is free")
 	require.Contains(t, report, "a 204 is synced to this disk before it is sent")
+}
+
+func TestCheckTellsAboutTheCopies(t *testing.T) {
+	folder := t.TempDir()
+	args := []string{"--store=" + filepath.Join(folder, "birthday.db"), "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"}
+	report, code := check(t, args...)
+	require.Zero(t, code, report)
+	require.Contains(t, report, "ok     backups    none are scheduled; --backup-dir names a folder for them\n")
+
+	copies := filepath.Join(folder, "copies")
+	args = append(args, "--backup-dir="+copies)
+	report, code = check(t, args...)
+	require.Equal(t, 1, code)
+	require.Contains(t, report, fmt.Sprintf("FAULT  backups    cannot write to %s as uid %d: no such file or directory; make the folder", copies, os.Getuid()))
+
+	require.NoError(t, os.Mkdir(copies, 0o700))
+	report, code = check(t, args...)
+	require.Zero(t, code, report)
+	require.Contains(t, report, "ok     backups    "+copies+" can be written; copies: 0\n")
+
+	for _, name := range []string{"birthday-20250102T030405Z.db", "birthday-20260102T030405Z.db", "birthday-20990102T030405Z.db", "mine.db"} {
+		require.NoError(t, os.WriteFile(filepath.Join(copies, name), nil, 0o600))
+	}
+	report, code = check(t, args...)
+	require.Zero(t, code, report)
+	require.Contains(t, report, copies+" can be written; copies: 2, the newest of 2026-01-02T03:04:05Z\n", "the future does not count")
+	files, err := os.ReadDir(copies)
+	require.NoError(t, err)
+	require.Len(t, files, 4, "a check leaves nothing")
 }
 
 func TestCheckFindsFaults(t *testing.T) {
