@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"unicode/utf8"
 
 	"birthday-demo/app/birthday"
@@ -20,23 +18,22 @@ var jsonlCodec = codec{
 // jsonlReader reads one JSON object a line. A line that is broken or too long
 // spoils no other.
 type jsonlReader struct {
-	source *bufio.Reader
-	rules  Rules
-	line   int
+	lines lineReader
+	rules Rules
 }
 
 func openJSONL(r *bufio.Reader, rules Rules) func() (birthday.Person, error) {
-	return (&jsonlReader{source: r, rules: rules}).next
+	return (&jsonlReader{lines: lineReader{source: r}, rules: rules}).next
 }
 
 func (j *jsonlReader) next() (birthday.Person, error) {
 	for {
-		line, err := j.readLine()
+		line, err := j.lines.next()
 		if err != nil {
 			return birthday.Person{}, err
 		}
 		if len(line) > maxEntry {
-			return birthday.Person{}, invalidBody(j.line)
+			return birthday.Person{}, invalidBody(j.lines.line)
 		}
 		line = bytes.Trim(line, whiteSpace)
 		if len(line) == 0 {
@@ -44,27 +41,10 @@ func (j *jsonlReader) next() (birthday.Person, error) {
 		}
 		name, born, ok := members(line)
 		if !ok {
-			return birthday.Person{}, invalidBody(j.line)
+			return birthday.Person{}, invalidBody(j.lines.line)
 		}
-		return j.rules.person(j.line, name, born)
+		return j.rules.person(j.lines.line, name, born)
 	}
-}
-
-// readLine gives a line with its end, which the last may lack, or more than
-// maxEntry bytes of a longer one, whose rest is skipped.
-func (j *jsonlReader) readLine() ([]byte, error) {
-	j.line++
-	line, err := j.source.ReadSlice('\n')
-	for errors.Is(err, bufio.ErrBufferFull) {
-		_, err = j.source.ReadSlice('\n') // overwrites line, of which the length is enough
-	}
-	switch {
-	case err == nil, atEnd(err) && len(line) > 0:
-		return line, nil
-	case atEnd(err):
-		return nil, err
-	}
-	return nil, fmt.Errorf("line %d: %w", j.line, err)
 }
 
 // members gives the two texts of a JSON object, "" for one that is missing or no

@@ -117,6 +117,29 @@ const maxEntry = 64 << 10
 
 var errTooLong = errors.New("more than 64 KiB for one person")
 
+// lineReader reads a text line by line.
+type lineReader struct {
+	source *bufio.Reader // of more than maxEntry bytes
+	line   int           // of the last that was read
+}
+
+// next gives a line with its end, which the last may lack, or more than maxEntry
+// bytes of a longer one, whose rest is skipped.
+func (l *lineReader) next() ([]byte, error) {
+	l.line++
+	line, err := l.source.ReadSlice('\n')
+	for errors.Is(err, bufio.ErrBufferFull) {
+		_, err = l.source.ReadSlice('\n') // overwrites line, of which the length is enough
+	}
+	switch {
+	case err == nil, atEnd(err) && len(line) > 0:
+		return line, nil
+	case atEnd(err):
+		return nil, err
+	}
+	return nil, fmt.Errorf("line %d: %w", l.line, err)
+}
+
 // bounded is a source for readers that would keep all of an entry in memory,
 // however long. They set left to maxEntry before each.
 type bounded struct {
