@@ -91,6 +91,25 @@ func TestImportDryRunChangesNothing(t *testing.T) {
 	require.NoFileExists(t, path)
 }
 
+func TestAnEmptyImportIsNobody(t *testing.T) {
+	folder := t.TempDir()
+	store := "--store=" + filepath.Join(folder, "birthday.db")
+	for _, name := range []string{"people", "people.jsonl", "people.csv", "people.json"} {
+		path := filepath.Join(folder, name)
+		require.NoError(t, os.WriteFile(path, nil, 0o600))
+		_, messages, code := command(t, "", "import", path, store)
+		require.Zero(t, code, "%s: %s", name, messages)
+		require.Equal(t, "taken: 0, refused: 0\n", messages)
+	}
+	a := start(t)
+	for _, format := range []string{"", "jsonl", "csv", "original"} {
+		_, messages, code := command(t, "", "import", "--format="+format, "--admin="+a.internal)
+		require.Zero(t, code, "%s: %s", format, messages)
+		require.Equal(t, "taken: 0, refused: 0\n", messages)
+	}
+	require.NoError(t, a.stop())
+}
+
 func TestFilesAsArguments(t *testing.T) {
 	folder := t.TempDir()
 	store := "--store=" + filepath.Join(folder, "birthday.db")

@@ -95,10 +95,7 @@ func (c *counter) Write(p []byte) (int, error) {
 // chosenFormat is the flag's, or the one that the extension names.
 func (e *export) chosenFormat(path string) (people.Format, error) {
 	if e.format == "" {
-		if format, err := people.Detect(path, nil); err == nil {
-			return format, nil
-		}
-		return people.JSONL, nil
+		return people.Detect(path, nil)
 	}
 	format, err := people.ParseFormat(e.format)
 	if err != nil {

@@ -45,11 +45,11 @@ func openCSV(r *bufio.Reader, rules Rules) func() (birthday.Person, error) {
 func (c *csvReader) next() (birthday.Person, error) {
 	if !c.begun {
 		name, born, err := c.record()
-		if atEnd(err) || isRefusal(err) || err == nil && name+","+born != csvHeader {
+		if isRefusal(err) || err == nil && name+","+born != csvHeader {
 			err = errors.New("the first line must be " + csvHeader)
 		}
 		if err != nil {
-			return birthday.Person{}, err
+			return birthday.Person{}, err // the end, where there is nothing at all
 		}
 		c.begun = true
 	}

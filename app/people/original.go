@@ -88,6 +88,9 @@ func (o *originalReader) end() error {
 
 // fault says where the decoder stopped. Its own words would quote the file.
 func (o *originalReader) fault(err error) error {
+	if atEnd(err) && !o.begun {
+		return err // there is nothing at all
+	}
 	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
 		return fmt.Errorf("line %d: the JSON is broken", o.line())
 	}

@@ -74,7 +74,8 @@ const (
 // Detect tells the format of a file by the extension of its name, then by its
 // first line, for which head is the beginning of the file. A .json file is the
 // original service's unless it has a person on its first line, or something that
-// is no object. The error says how to name a format instead.
+// is no object. Where there is nothing, any format would do. The error says how to
+// name a format instead.
 func Detect(name string, head []byte) (Format, error) {
 	extension := strings.ToLower(filepath.Ext(name))
 	switch extension {
@@ -93,6 +94,8 @@ func Detect(name string, head []byte) (Format, error) {
 		return JSONL, nil
 	case bytes.HasPrefix(first, []byte("{")), extension == ".json" && len(first) == 0:
 		return Original, nil
+	case len(first) == 0:
+		return JSONL, nil
 	}
 	return "", errors.New("neither the name nor the first line tells the format: name jsonl, csv or original with --format")
 }

@@ -117,6 +117,8 @@ func TestDetect(t *testing.T) {
 		{"an object with another spelling of username", "-", `{"Username": "1990-05-17"}`, people.Original},
 		{"an object that goes on", "-", `{"username": "1990-05-17",`, people.Original},
 		{"an object on many lines", "-", "{\n", people.Original},
+		{"nothing", "-", "", people.JSONL},
+		{"white space", "people.txt", " \r\n\t", people.JSONL},
 	}
 	for _, tt := range tests {
 		t.Run(tt.what, func(t *testing.T) {
@@ -129,8 +131,6 @@ func TestDetect(t *testing.T) {
 
 func TestDetectRefuses(t *testing.T) {
 	tests := []struct{ what, name, head string }{
-		{"nothing", "-", ""},
-		{"white space", "people.txt", " \r\n\t"},
 		{"another header", "-", "name,born\n"},
 		{"an array", "people.json", `[{"username": "ana"}]`},
 		{"a compressed file", "people.csv.gz", "\x1f\x8b\x08"},

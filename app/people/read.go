@@ -67,7 +67,8 @@ func (r Refusal) Error() string {
 // name may come more than once. What is no valid person gives a Refusal, and
 // reading goes on. Any other error is the last thing given: the source's own, or
 // one that says where the text cannot be read on. No error quotes the text. The
-// stream can be read once; an entry takes up to some 64 KiB of memory.
+// stream can be read once; an entry takes up to some 64 KiB of memory. A text of
+// nothing, or of blank lines, is nobody in every format.
 func Read(r io.Reader, f Format, rules Rules) iter.Seq2[birthday.Person, error] {
 	return func(yield func(birthday.Person, error) bool) {
 		next, err := open(r, f, rules)
