@@ -91,6 +91,28 @@ func TestImportDryRunChangesNothing(t *testing.T) {
 	require.NoFileExists(t, path)
 }
 
+func TestADryRunAsksWhetherTheServiceWouldLetItIn(t *testing.T) {
+	tokens := filepath.Join(t.TempDir(), "tokens")
+	require.NoError(t, os.WriteFile(tokens, []byte("admin-token\n"), 0o600))
+	a := start(t, "--admin-tokens-file="+tokens)
+	dry := func(args ...string) (messages string, code int) {
+		_, messages, code = command(t, threePeople, append([]string{"import", "--dry-run"}, args...)...)
+		return messages, code
+	}
+	messages, code := dry("--admin="+a.internal, "--admin-tokens-file="+tokens)
+	require.Zero(t, code, messages)
+	require.Equal(t, "would be taken: 3, refused: 0\n", messages)
+	require.Contains(t, a.get(a.public+"/hello/ana"), "404 ", "and is sent nobody")
+	messages, code = dry("--admin=" + a.internal)
+	require.Equal(t, 1, code)
+	require.Equal(t, "error: import -: HEAD "+a.internal+"/export: 401 Unauthorized", messages)
+	require.NoError(t, a.stop())
+	messages, code = dry("--admin="+a.internal, "--admin-tokens-file="+tokens)
+	require.Equal(t, 1, code)
+	require.Contains(t, messages, "import -: ask the service: ")
+	require.NotContains(t, messages, "may be kept")
+}
+
 func TestAnEmptyImportIsNobody(t *testing.T) {
 	folder := t.TempDir()
 	store := "--store=" + filepath.Join(folder, "birthday.db")

@@ -31,7 +31,8 @@ func importCommand(w world, s *settings) *cobra.Command {
 			"the original service's file, and validates them by the rules of the API. Doing\n" +
 			"it again changes nothing; the last line of a name wins. Good lines are kept when\n" +
 			"others are refused: then the exit code is 3. A refusal names line and code, never\n" +
-			"the value.",
+			"the value. A dry run goes by the settings of the command; with --admin it also\n" +
+			"sees whether the service is there and would let it in.",
 		Example: "  app import people.csv\n  app export --store old.db | app import --admin http://localhost:8081",
 		Args:    atMostOneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -70,6 +71,11 @@ const maxRefusals = 20 // that a report names
 var errPartial = errors.New("some lines were refused; the others are kept")
 
 func (i *importer) run(ctx context.Context, w world, path string) error {
+	if i.dryRun && i.admin != "" {
+		if err := i.knock(ctx); err != nil {
+			return fmt.Errorf("import %s: %w", path, err)
+		}
+	}
 	input, size, err := openInput(w, path)
 	if err != nil {
 		return err
@@ -89,7 +95,7 @@ func (i *importer) run(ctx context.Context, w world, path string) error {
 		report, err = i.take(ctx, w, body, format)
 	}
 	bar.done()
-	if err != nil && i.admin != "" {
+	if err != nil && i.admin != "" && !i.dryRun {
 		return fmt.Errorf("import %s: some of it may be kept: %w", path, err)
 	}
 	if err := errors.Join(err, i.tell(w, report)); err != nil {
@@ -128,6 +134,16 @@ func inputFormat(name, path string, body *bufio.Reader) (people.Format, error) {
 		return "", err
 	}
 	return people.Detect(path, head)
+}
+
+// knock sees whether the service is there and gives data to this command, as it
+// must for an import.
+func (i *importer) knock(ctx context.Context) error {
+	answer, err := i.ask(ctx, "HEAD", "/export", nil)
+	if err != nil {
+		return err
+	}
+	return answer.Close()
 }
 
 // take imports into the store itself.

@@ -72,8 +72,9 @@ func (s *source) ask(ctx context.Context, method, path string, body io.Reader) (
 		return response.Body, nil
 	}
 	defer func() { _ = response.Body.Close() }()
-	text, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10)) // the status tells enough without it
-	return nil, fmt.Errorf("%s %s: %s: %s", method, request.URL.Redacted(), response.Status, strings.TrimSpace(string(text)))
+	text, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10))                           // the status tells enough without it
+	why := strings.TrimSuffix(response.Status+": "+strings.TrimSpace(string(text)), ": ") // HEAD has no text
+	return nil, fmt.Errorf("%s %s: %s", method, request.URL.Redacted(), why)
 }
 
 // firstToken gives the first token of a tokens file.
