@@ -52,7 +52,7 @@ func (b *backup) run(ctx context.Context, w world, path string) error {
 		folder = os.TempDir()
 	}
 	bar := newProgress(w, b.quiet, "copying", -1)
-	name, report, err := makeCopy(folder, b.compact && b.admin == "", func(out io.Writer) error {
+	name, report, err := makeCopy(ctx, folder, b.compact && b.admin == "", func(out io.Writer) error {
 		return b.copy(ctx, bar.writer(out))
 	})
 	bar.done()
@@ -100,13 +100,16 @@ func copyOut(name string, out io.Writer) error {
 
 // makeCopy makes a copy of a store in a folder, packed if that is wanted, and
 // syncs and verifies it. The caller renames or removes it.
-func makeCopy(folder string, compact bool, write func(io.Writer) error) (name string, report bolt.Report, err error) {
-	temp, err := writeCopy(folder, compact, write)
+func makeCopy(ctx context.Context, folder string, compact bool, write func(io.Writer) error) (name string, report bolt.Report, err error) {
+	temp, err := writeCopy(ctx, folder, compact, write)
 	if err != nil {
 		return "", report, err
 	}
 	if err = syncFile(temp); err == nil {
 		report, err = bolt.Verify(temp)
+	}
+	if err == nil {
+		err = ctx.Err()
 	}
 	if err != nil {
 		return "", report, fmt.Errorf("verify the copy: %w", calling(temp, "the copy", errors.Join(err, os.Remove(temp))))
@@ -117,8 +120,8 @@ func makeCopy(folder string, compact bool, write func(io.Writer) error) (name st
 // copyForClient makes a copy of an open store for the internal port, whose client
 // verifies it. The file has no name any more: when it is closed, nothing is left
 // of it.
-func copyForClient(s store, folder string, compact bool) (*os.File, error) {
-	temp, err := writeCopy(folder, compact, func(out io.Writer) error {
+func copyForClient(ctx context.Context, s store, folder string, compact bool) (*os.File, error) {
+	temp, err := writeCopy(ctx, folder, compact, func(out io.Writer) error {
 		_, err := s.Backup(out)
 		return err
 	})
@@ -133,15 +136,15 @@ func copyForClient(s store, folder string, compact bool) (*os.File, error) {
 }
 
 // writeCopy writes a copy to a temporary file of mode 0600, which it removes when
-// it fails.
-func writeCopy(folder string, compact bool, write func(io.Writer) error) (name string, err error) {
+// it fails or ctx ends.
+func writeCopy(ctx context.Context, folder string, compact bool, write func(io.Writer) error) (name string, err error) {
 	file, err := os.CreateTemp(folder, ".birthday-*.copy")
 	if err != nil {
 		return "", fmt.Errorf("make a copy in %s: %w", folder, reason(err))
 	}
-	err = errors.Join(write(file), file.Close())
+	err = errors.Join(write(file), file.Close(), ctx.Err())
 	if err == nil && compact {
-		err = bolt.Compact(file.Name())
+		_, err = bolt.Compact(ctx, file.Name())
 	}
 	if err != nil {
 		return "", fmt.Errorf("make a copy: %w", calling(file.Name(), "the copy", errors.Join(err, os.Remove(file.Name()))))

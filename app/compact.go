@@ -13,17 +13,14 @@ func compactCommand(w world, s *settings) *cobra.Command {
 		Short: "Rewrite the store without what is left of erased people; the service must be stopped",
 		Long: "A DELETE erases a person at once, but the bytes may stay in free pages of the\n" +
 			"file. This writes a packed file without them and puts it in the place of the old\n" +
-			"one, in one step that a crash cannot halve.",
+			"one, in one step that no crash and no Ctrl-C can halve.",
 		Example: "  app compact --store birthday.db",
 		Args:    noArguments,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := s.load(w); err != nil {
 				return err
 			}
-			if err := bolt.Compact(s.Store); err != nil {
-				return err
-			}
-			report, err := bolt.Verify(s.Store)
+			report, err := bolt.Compact(cmd.Context(), s.Store)
 			if err != nil {
 				return err
 			}

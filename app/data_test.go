@@ -295,11 +295,11 @@ func TestErrorsNameTheFileThatWasAskedFor(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrClosed)
 	require.ErrorContains(t, err, "write "+path+": ")
 	require.NotContains(t, err.Error(), ".birthday-")
-	_, _, err = makeCopy(folder, false, closed)
+	_, _, err = makeCopy(t.Context(), folder, false, closed)
 	require.ErrorIs(t, err, os.ErrClosed)
 	require.ErrorContains(t, err, "make a copy: write the copy: ")
 	require.NotContains(t, err.Error(), ".birthday-")
-	_, _, err = makeCopy(folder, false, func(io.Writer) error { return nil })
+	_, _, err = makeCopy(t.Context(), folder, false, func(io.Writer) error { return nil })
 	require.ErrorIs(t, err, bolt.ErrDamaged)
 	require.ErrorContains(t, err, "verify the copy: ")
 	require.NotContains(t, err.Error(), ".birthday-")
@@ -425,6 +425,33 @@ func TestErasedPeopleLeaveTheFile(t *testing.T) {
 	require.Zero(t, code, messages)
 	require.Contains(t, messages, "people: 1")
 	require.False(t, holds(path))
+}
+
+func TestAnInterruptChangesNothing(t *testing.T) {
+	folder := t.TempDir()
+	path := filepath.Join(folder, "birthday.db")
+	_, _, code := command(t, threePeople, "import", "--store="+path)
+	require.Zero(t, code)
+	before, err := os.ReadFile(path)
+	require.NoError(t, err)
+	interrupted, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, args := range [][]string{
+		{"compact"},
+		{"backup", filepath.Join(folder, "copy.db")},
+		{"backup", "--compact", filepath.Join(folder, "copy.db")},
+		{"export", filepath.Join(folder, "people.csv")},
+	} {
+		var out output
+		err := run(interrupted, testWorld(&out, &out, nil, append(args, "--store="+path)...))
+		require.Equal(t, 130, exitCode(err), "%v: %v", args, err)
+		files, err := filepath.Glob(filepath.Join(folder, "*"))
+		require.NoError(t, err)
+		require.Equal(t, []string{path}, files, args)
+		after, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, before, after, args)
+	}
 }
 
 func TestScheduledCopies(t *testing.T) {

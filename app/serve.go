@@ -218,8 +218,8 @@ func (p parts) admin(loopback bool) http.Handler {
 		Tokens:   p.tokens.admin,
 		Loopback: loopback,
 		Data: admin.Data{
-			Backup: func(_ context.Context, compact bool) (*os.File, error) {
-				return copyForClient(p.store, filepath.Dir(p.settings.Store), compact)
+			Backup: func(ctx context.Context, compact bool) (*os.File, error) {
+				return copyForClient(ctx, p.store, filepath.Dir(p.settings.Store), compact)
 			},
 			Export: func(ctx context.Context, format string) (string, func(io.Writer) error, error) {
 				return everyone(ctx, p.store, format)

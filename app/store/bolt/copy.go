@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -52,31 +53,64 @@ func Copy(path string, w io.Writer) error {
 
 // Compact writes what the file at path holds to a new file, packed, and puts it
 // in the place of the old one: nothing remains of people who were deleted. The
-// file must not be in use. A crash leaves the old file or the new one.
-func Compact(path string) error {
-	path, err := resolve(path)
+// file must not be in use. A crash, or an end of ctx, leaves the old file or the
+// new one.
+func Compact(ctx context.Context, path string) (report Report, err error) {
+	path, err = resolve(path)
 	if err != nil {
-		return fmt.Errorf("compact store: %w", err)
+		return report, fmt.Errorf("compact store: %w", err)
 	}
 	source, _, err := openVerified(path) // which locks it for the whole time
 	if err != nil {
-		return fmt.Errorf("compact store: %w", err)
+		return report, fmt.Errorf("compact store: %w", err)
 	}
-	err = replace(path, func(temp string) error { return compactInto(temp, source) })
+	report, err = replace(ctx, path, func(temp string) error { return compactInto(ctx, temp, source) })
 	if err = errors.Join(err, source.Close()); err != nil {
-		return fmt.Errorf("compact store: %w", err)
+		return report, fmt.Errorf("compact store: %w", err)
 	}
-	return nil
+	return report, nil
 }
 
-// compactInto packs what source holds into the empty file at to.
-func compactInto(to string, source *bbolt.DB) error {
-	const bytesPerCommit = 4 << 20
+// compactInto packs what source holds into the empty file at to. bbolt's own
+// Compact cannot be stopped.
+func compactInto(ctx context.Context, to string, source *bbolt.DB) error {
 	target, err := bbolt.Open(to, 0o600, &bbolt.Options{NoSync: true}) // replace syncs
 	if err != nil {
 		return openError(to, err)
 	}
-	return errors.Join(bbolt.Compact(target, source, bytesPerCommit), target.Close())
+	target.AllocSize = growth
+	err = source.View(func(tx *bbolt.Tx) error {
+		return tx.ForEach(func(name []byte, bucket *bbolt.Bucket) error {
+			return packBucket(ctx, target, name, bucket)
+		})
+	})
+	return errors.Join(err, target.Close())
+}
+
+// packBucket copies the pairs of a bucket, in their order, some in each commit.
+func packBucket(ctx context.Context, to *bbolt.DB, name []byte, from *bbolt.Bucket) error {
+	const pairsPerCommit = 100_000
+	cursor := from.Cursor()
+	key, value := cursor.First()
+	for {
+		err := to.Update(func(tx *bbolt.Tx) error {
+			bucket, err := tx.CreateBucketIfNotExists(name)
+			if err != nil {
+				return err
+			}
+			bucket.FillPercent = 1
+			for n := 0; key != nil && n < pairsPerCommit; n++ {
+				if err := errors.Join(ctx.Err(), bucket.Put(key, value)); err != nil {
+					return err
+				}
+				key, value = cursor.Next()
+			}
+			return ctx.Err()
+		})
+		if err != nil || key == nil {
+			return err
+		}
+	}
 }
 
 // Restore puts a copy of the file backup in the place of the store at path. A
@@ -102,8 +136,7 @@ func Restore(path, backup string, force bool) (Report, error) {
 			return report, fmt.Errorf("restore: %w", err)
 		}
 	}
-	err = replace(path, func(temp string) error { return copyFile(temp, backup) })
-	if err != nil {
+	if _, err := replace(context.Background(), path, func(temp string) error { return copyFile(temp, backup) }); err != nil {
 		return report, fmt.Errorf("restore: %w", err)
 	}
 	return report, nil
@@ -139,27 +172,30 @@ func copyFile(to, from string) error {
 }
 
 // replace makes a new file with write, syncs and verifies it, and gives it the
-// name path. The caller has locked the file that is there already; who waits for
-// that lock finds the new file (see Open).
-func replace(path string, write func(temp string) error) error {
+// name path, unless ctx has ended. The caller has locked the file that is there
+// already; who waits for that lock finds the new file (see Open).
+func replace(ctx context.Context, path string, write func(temp string) error) (report Report, err error) {
 	folder := filepath.Dir(path)
 	file, err := os.CreateTemp(folder, ".birthday-*.new")
 	if err != nil {
-		return openError(path, err)
+		return report, openError(path, err)
 	}
 	temp := file.Name()
 	defer func() { _ = os.Remove(temp) }() // gone already when it was renamed
 	keepOwner(temp, path)
 	if err := errors.Join(file.Close(), write(temp), syncPath(temp)); err != nil {
-		return openError(path, err)
+		return report, openError(path, err)
 	}
-	if _, err := inspect(temp); err != nil {
-		return err
+	if report, err = inspect(temp); err != nil {
+		return report, err
+	}
+	if err := ctx.Err(); err != nil {
+		return report, openError(path, err)
 	}
 	if err := os.Rename(temp, path); err != nil {
-		return openError(path, err)
+		return report, openError(path, err)
 	}
-	return openError(path, syncPath(folder))
+	return report, openError(path, syncPath(folder))
 }
 
 // resolve gives the file that a link names: that one is to be replaced, not the

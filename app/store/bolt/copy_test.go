@@ -25,6 +25,13 @@ func everyone(t *testing.T, path string) []birthday.Person {
 	return people
 }
 
+func sizeOf(t *testing.T, path string) int64 {
+	t.Helper()
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	return info.Size()
+}
+
 func TestPutAll(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "birthday.db")
 	s := open(t, path)
@@ -109,7 +116,9 @@ func TestCompactLeavesNothingOfTheErased(t *testing.T) {
 	require.Contains(t, string(before), "kanarienvogel", "a delete alone leaves bytes behind")
 
 	people := everyone(t, path)
-	require.NoError(t, bolt.Compact(path))
+	report, err := bolt.Compact(t.Context(), path)
+	require.NoError(t, err)
+	require.Equal(t, bolt.Report{People: 3000, Bytes: sizeOf(t, path)}, report)
 	after, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.NotContains(t, string(after), "kanarienvogel")
@@ -118,6 +127,47 @@ func TestCompactLeavesNothingOfTheErased(t *testing.T) {
 	info, err := os.Stat(path)
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode())
+}
+
+// ending is a context that ends when it was asked some times.
+type ending struct {
+	context.Context
+	left int
+}
+
+func (e *ending) Err() error {
+	if e.left--; e.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestAnInterruptedCompactLeavesTheOldFile ends it at every moment that it looks.
+func TestAnInterruptedCompactLeavesTheOldFile(t *testing.T) {
+	folder := t.TempDir()
+	path := filepath.Join(folder, "birthday.db")
+	s := open(t, path)
+	fill(t, s, 100)
+	require.NoError(t, s.Delete(t.Context(), birthday.Username(name(7*7919))))
+	require.NoError(t, s.Close())
+	before, err := os.ReadFile(path)
+	require.NoError(t, err)
+	for left := 0; ; left++ {
+		report, err := bolt.Compact(&ending{t.Context(), left}, path)
+		files, readErr := filepath.Glob(filepath.Join(folder, "*"))
+		require.NoError(t, readErr)
+		require.Equal(t, []string{path}, files, "nothing temporary is left")
+		after, readErr := os.ReadFile(path)
+		require.NoError(t, readErr)
+		if err == nil {
+			require.Greater(t, left, 99, "it looks often enough")
+			require.NotEqual(t, before, after)
+			require.Equal(t, 99, report.People)
+			return
+		}
+		require.ErrorIs(t, err, context.Canceled)
+		require.Equal(t, before, after)
+	}
 }
 
 func TestALinkIsFollowed(t *testing.T) {
@@ -130,7 +180,8 @@ func TestALinkIsFollowed(t *testing.T) {
 	require.NoError(t, s.Put(t.Context(), person(t, "kanarienvogel", "1990-05-17")))
 	require.NoError(t, s.Delete(t.Context(), "kanarienvogel"))
 	require.NoError(t, s.Close())
-	require.NoError(t, bolt.Compact(link))
+	_, err = bolt.Compact(t.Context(), link)
+	require.NoError(t, err)
 	content, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.NotContains(t, string(content), "kanarienvogel")
@@ -142,7 +193,10 @@ func TestALinkIsFollowed(t *testing.T) {
 func TestCompactRefusesAFileInUse(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "birthday.db")
 	s := open(t, path)
-	synctest.Test(t, func(t *testing.T) { require.ErrorIs(t, bolt.Compact(path), bolt.ErrLocked) })
+	synctest.Test(t, func(t *testing.T) {
+		_, err := bolt.Compact(t.Context(), path)
+		require.ErrorIs(t, err, bolt.ErrLocked)
+	})
 	require.NoError(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")))
 	require.NoError(t, s.Close())
 	require.Len(t, everyone(t, path), 1)
@@ -193,7 +247,8 @@ func TestRestoreKeepsTheOwner(t *testing.T) {
 	require.NoError(t, os.Chown(target, 65532, 65531))
 	_, err := bolt.Restore(target, backup, false)
 	require.NoError(t, err)
-	require.NoError(t, bolt.Compact(target))
+	_, err = bolt.Compact(t.Context(), target)
+	require.NoError(t, err)
 	info, err := os.Stat(target)
 	require.NoError(t, err)
 	owner := info.Sys().(*syscall.Stat_t)
