@@ -105,12 +105,10 @@ func makeCopy(ctx context.Context, folder string, compact bool, write func(io.Wr
 	if err != nil {
 		return "", report, err
 	}
-	if err = syncFile(temp); err == nil {
-		report, err = bolt.Verify(temp)
-	}
-	if err == nil {
-		err = ctx.Err()
-	}
+	synced := make(chan error, 1)
+	go func() { synced <- syncFile(temp) }() // the disk writes while we read
+	report, err = bolt.Verify(temp)
+	err = errors.Join(err, <-synced, ctx.Err())
 	if err != nil {
 		return "", report, fmt.Errorf("verify the copy: %w", calling(temp, "the copy", errors.Join(err, os.Remove(temp))))
 	}
@@ -142,7 +140,7 @@ func writeCopy(ctx context.Context, folder string, compact bool, write func(io.W
 	if err != nil {
 		return "", fmt.Errorf("make a copy in %s: %w", folder, reason(err))
 	}
-	err = errors.Join(write(file), file.Close(), ctx.Err())
+	err = errors.Join(write(inLargePieces{file}), file.Close(), ctx.Err())
 	if err == nil && compact {
 		_, err = bolt.Compact(ctx, file.Name())
 	}
@@ -150,4 +148,12 @@ func writeCopy(ctx context.Context, folder string, compact bool, write func(io.W
 		return "", fmt.Errorf("make a copy: %w", calling(file.Name(), "the copy", errors.Join(err, os.Remove(file.Name()))))
 	}
 	return file.Name(), nil
+}
+
+// inLargePieces is a file that copies take fewer system calls to.
+type inLargePieces struct{ *os.File }
+
+// ReadFrom is what io.Copy looks for.
+func (f inLargePieces) ReadFrom(r io.Reader) (int64, error) {
+	return io.CopyBuffer(struct{ io.Writer }{f.File}, r, make([]byte, 256<<10))
 }

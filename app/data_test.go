@@ -284,10 +284,10 @@ func TestDataCommandsFailClearly(t *testing.T) {
 func TestErrorsNameTheFileThatWasAskedFor(t *testing.T) {
 	folder := t.TempDir()
 	closed := func(out io.Writer) error {
-		file, ok := out.(*os.File)
+		file, ok := out.(io.WriteCloser)
 		require.True(t, ok)
 		require.NoError(t, file.Close())
-		_, err := file.WriteString("x")
+		_, err := io.WriteString(file, "x")
 		return err
 	}
 	path := filepath.Join(folder, "people.csv")
