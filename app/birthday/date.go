@@ -16,6 +16,9 @@ type Date struct {
 // NewDate gives the date of the numbers, and false when there is no such day
 // or the year is outside 1 to 9999.
 func NewDate(year int, month time.Month, day int) (Date, bool) {
+	if day >= 1 && day <= 28 && month >= time.January && month <= time.December { // which every year has
+		return Date{year, month, day}, year >= 1 && year <= 9999
+	}
 	d := DateOf(time.Date(year, month, day, 0, 0, 0, 0, time.UTC))
 	return d, d == Date{year, month, day} && year >= 1 && year <= 9999
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"sync/atomic"
 )
 
 // This file reads bbolt's pages by their format, bounds checked at every step,
@@ -35,25 +36,29 @@ const (
 
 var order = binary.NativeEndian
 
-// visitor gives, for the name of a bucket, what to call for each of its pairs.
-type visitor func(bucket []byte) (func(key, value []byte) error, error)
+// visitor gives, for the name of a bucket, what to call for each of its pairs, from
+// two goroutines at once, and where their number goes.
+type visitor func(bucket []byte) (pair func(key, value []byte) error, count *int, err error)
 
 // walker goes through a file once and marks every page that it meets.
 type walker struct {
 	file     io.ReaderAt
 	pageSize uint64
-	seen     []bool // by page: has its one place, in a tree or in the list of free pages
+	seen     []atomic.Bool // by page: has its one place, in a tree or in the list of free pages
+	spare    []byte        // of a leaf that nobody needs any more
+	pairs    int           // visited so far
 }
 
-// walkFile visits every bucket and pair of a bbolt file of the given size, in
-// the order of keys, and gives an error unless every page is in order.
+// walkFile visits every bucket and pair of a bbolt file of the given size, and
+// gives an error unless every page is in order.
 func walkFile(file io.ReaderAt, size int64, visit visitor) error {
 	m, err := readMeta(file, size)
 	if err != nil {
 		return err
 	}
-	w := &walker{file: file, pageSize: m.pageSize, seen: make([]bool, m.pages)}
-	w.seen[0], w.seen[1] = true, true // the meta pages
+	w := &walker{file: file, pageSize: m.pageSize, seen: make([]atomic.Bool, m.pages)}
+	w.seen[0].Store(true) // the meta pages
+	w.seen[1].Store(true)
 	if m.freelist != noFreelist {
 		if err := w.freelist(m.freelist); err != nil {
 			return err
@@ -65,11 +70,11 @@ func walkFile(file io.ReaderAt, size int64, visit visitor) error {
 		}
 		return w.bucket(key, value, visit)
 	}
-	if err := w.tree(m.root, nil, nil, root); err != nil {
+	if err := w.trees([]element{{child: m.root}}, root); err != nil {
 		return err
 	}
-	for id, seen := range w.seen {
-		if !seen {
+	for id := range w.seen {
+		if !w.seen[id].Load() {
 			return fmt.Errorf("page %d is lost: neither used nor free", id)
 		}
 	}
@@ -145,7 +150,10 @@ func (w *walker) page(id uint64) (page, error) {
 	if id >= known {
 		return page{}, fmt.Errorf("page %d is behind the end", id)
 	}
-	data := make([]byte, w.pageSize)
+	data := w.spare
+	if w.spare = nil; data == nil {
+		data = make([]byte, w.pageSize)
+	}
 	if err := w.read(data, id); err != nil {
 		return page{}, err
 	}
@@ -179,10 +187,9 @@ func (w *walker) read(data []byte, id uint64) error {
 }
 
 func (w *walker) mark(id uint64) error {
-	if w.seen[id] {
+	if w.seen[id].Swap(true) {
 		return fmt.Errorf("page %d is used twice", id)
 	}
-	w.seen[id] = true
 	return nil
 }
 
@@ -213,13 +220,18 @@ func (w *walker) freelist(id uint64) error {
 	return nil
 }
 
+// leafVisitor is called for each element of a leaf.
+type leafVisitor func(flags uint32, key, value []byte) error
+
 // bucket visits the pairs of a bucket, whose header is value: the number of its
 // root page, or 0 and the page itself when it is small.
 func (w *walker) bucket(name, value []byte, visit visitor) error {
-	pair, err := visit(name)
+	pair, count, err := visit(name)
 	if err != nil {
 		return err
 	}
+	before := w.pairs
+	defer func() { *count = w.pairs - before }()
 	if len(value) < 16 {
 		return errors.New("the header of a bucket is cut off")
 	}
@@ -232,7 +244,7 @@ func (w *walker) bucket(name, value []byte, visit visitor) error {
 	root, inline := order.Uint64(value), value[16:]
 	switch {
 	case root != 0 && len(inline) == 0:
-		return w.tree(root, nil, nil, leaf)
+		return w.halves(root, leaf)
 	case root != 0 || len(inline) < headerSize:
 		return errors.New("the header of a bucket is damaged")
 	}
@@ -240,26 +252,82 @@ func (w *walker) bucket(name, value []byte, visit visitor) error {
 	if p.flags != leafPage {
 		return p.fault("is no leaf")
 	}
-	return p.elements(nil, nil, func(e element) error { return leaf(e.flags, e.key, e.value) })
+	return w.leaf(p, nil, nil, leaf)
 }
 
-// tree visits the leaves below page id. All keys are from low on and, unless
-// high is nil, below it.
-func (w *walker) tree(id uint64, low, high []byte, leaf func(flags uint32, key, value []byte) error) error {
+// halves visits the leaves below page id, the root of a bucket, in two goroutines:
+// to read a large file is most of what a start and a backup take.
+func (w *walker) halves(id uint64, leaf leafVisitor) error {
 	p, err := w.page(id)
 	if err != nil {
 		return err
 	}
+	if p.flags != branchPage {
+		return w.below(p, nil, nil, leaf)
+	}
+	children, err := p.children(nil, nil)
+	if err != nil {
+		return err
+	}
+	middle := len(children) / 2
+	other, failed := &walker{file: w.file, pageSize: w.pageSize, seen: w.seen}, make(chan error, 1)
+	go func() { failed <- other.trees(children[middle:], leaf) }()
+	err = w.trees(children[:middle], leaf)
+	if otherErr := <-failed; err == nil {
+		err = otherErr
+	}
+	w.pairs += other.pairs
+	return err
+}
+
+// trees visits the leaves below children of a branch.
+func (w *walker) trees(children []element, leaf leafVisitor) error {
+	for _, e := range children {
+		p, err := w.page(e.child)
+		if err != nil {
+			return err
+		}
+		if err := w.below(p, e.key, e.next, leaf); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// below visits a leaf, or the leaves below a branch. All keys are from low on and,
+// unless high is nil, below it.
+func (w *walker) below(p page, low, high []byte, leaf leafVisitor) error {
 	switch p.flags {
 	case leafPage:
-		return p.elements(low, high, func(e element) error { return leaf(e.flags, e.key, e.value) })
+		err := w.leaf(p, low, high, leaf)
+		w.spare = p.data[:w.pageSize]
+		return err
 	case branchPage:
-		if p.count == 0 {
-			return p.fault("is a branch without children")
+		children, err := p.children(low, high)
+		if err != nil {
+			return err
 		}
-		return p.elements(low, high, func(e element) error { return w.tree(e.child, e.key, e.next, leaf) })
+		return w.trees(children, leaf)
 	}
 	return p.fault("is neither branch nor leaf")
+}
+
+// leaf visits the elements of a leaf.
+func (w *walker) leaf(p page, low, high []byte, leaf leafVisitor) error {
+	w.pairs += p.count
+	return p.elements(low, high, func(e *element) error { return leaf(e.flags, e.key, e.value) })
+}
+
+// children gives the elements of a branch.
+func (p page) children(low, high []byte) (children []element, err error) {
+	if p.count == 0 {
+		return nil, p.fault("is a branch without children")
+	}
+	err = p.elements(low, high, func(e *element) error {
+		children = append(children, *e)
+		return nil
+	})
+	return children, err
 }
 
 // element is a pair of a leaf, or a child of a branch and its bounds.
@@ -272,7 +340,7 @@ type element struct {
 
 // elements gives each element to visit, and checks that they are packed and
 // their keys ascend within the bounds.
-func (p page) elements(low, high []byte, visit func(element) error) error {
+func (p page) elements(low, high []byte, visit func(*element) error) error {
 	end := headerSize + p.count*elementSize
 	if end > len(p.data) {
 		return p.fault("has more elements than fit")
@@ -280,9 +348,10 @@ func (p page) elements(low, high []byte, visit func(element) error) error {
 	if p.count == 0 && len(bytes.Trim(p.data[end:], "\x00")) > 0 {
 		return p.fault("is said to be empty, and is not")
 	}
-	var before element
+	var pair [2]element
 	for i := range p.count {
-		e, behind, err := p.element(i, end)
+		e, before := &pair[i%2], &pair[1-i%2]
+		behind, err := p.element(i, end, e)
 		if err != nil {
 			return err
 		}
@@ -296,20 +365,21 @@ func (p page) elements(low, high []byte, visit func(element) error) error {
 				return err
 			}
 		}
-		before, end = e, behind
+		end = behind
 	}
 	if p.count == 0 {
 		return nil
 	}
-	before.next = high
-	return visit(before)
+	last := &pair[(p.count-1)%2]
+	last.next = high
+	return visit(last)
 }
 
-// element reads element i, whose key must start at the offset start. It gives
-// the offset behind its value too.
-func (p page) element(i, start int) (e element, end int, err error) {
+// element reads element i into e; its key must start at the offset start. It gives
+// the offset behind its value.
+func (p page) element(i, start int, e *element) (end int, err error) {
 	at := headerSize + i*elementSize
-	b := p.data[at:]
+	b := p.data[at : at+elementSize]
 	var pos, ksize, vsize uint32
 	if p.flags == branchPage {
 		pos, ksize, e.child = order.Uint32(b), order.Uint32(b[4:]), order.Uint64(b[8:])
@@ -317,10 +387,10 @@ func (p page) element(i, start int) (e element, end int, err error) {
 		e.flags, pos, ksize, vsize = order.Uint32(b), order.Uint32(b[4:]), order.Uint32(b[8:]), order.Uint32(b[12:])
 	}
 	if at+int(pos) != start || int(ksize)+int(vsize) > len(p.data)-start {
-		return e, 0, p.fault("has an element in the wrong place")
+		return 0, p.fault("has an element in the wrong place")
 	}
 	middle := start + int(ksize)
 	end = middle + int(vsize)
 	e.key, e.value = p.data[start:middle], p.data[middle:end]
-	return e, end, nil
+	return end, nil
 }

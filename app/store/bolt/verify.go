@@ -75,27 +75,26 @@ var errForeign = errors.New("it is not a store of this service")
 // counts the people.
 func verifyFile(file io.ReaderAt, size int64) (people int, err error) {
 	var format []byte
-	buckets := 0
+	buckets, formats := 0, 0
 	verifyRecord := func(key, value []byte) error {
-		people++
 		_, err := decode(key, value)
 		return err
 	}
-	readFormat := func(key, value []byte) error {
+	readFormat := func(key, value []byte) error { // once at most: keys ascend
 		if bytes.Equal(key, formatKey) {
 			format = bytes.Clone(value)
 		}
 		return nil
 	}
-	err = walkFile(file, size, func(bucket []byte) (func(key, value []byte) error, error) {
+	err = walkFile(file, size, func(bucket []byte) (func(key, value []byte) error, *int, error) {
 		buckets++
 		switch {
 		case bytes.Equal(bucket, peopleBucket):
-			return verifyRecord, nil
+			return verifyRecord, &people, nil
 		case bytes.Equal(bucket, metaBucket):
-			return readFormat, nil
+			return readFormat, &formats, nil
 		}
-		return nil, errForeign
+		return nil, nil, errForeign
 	})
 	switch {
 	case err != nil:

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -162,6 +163,25 @@ func TestFlippedBitsAreRefused(t *testing.T) {
 	}
 	t.Logf("%d of %d files with one flipped bit were refused", refusals, len(bits))
 	require.Greater(t, refusals, len(bits)/4)
+}
+
+func TestVerifyTakesLittleMemory(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "birthday.db")
+	s := open(t, path)
+	var people []birthday.Person
+	for n := range 100_000 {
+		people = append(people, birthday.Person{Username: birthday.Username(name(n)), Born: person(t, "x", "1990-05-17").Born})
+	}
+	require.NoError(t, s.PutAll(t.Context(), people))
+	require.NoError(t, s.Close())
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	report, err := bolt.Verify(path)
+	runtime.ReadMemStats(&after)
+	require.NoError(t, err)
+	require.Equal(t, 100_000, report.People)
+	require.Greater(t, report.Bytes, int64(3<<20))
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20))
 }
 
 func FuzzVerify(f *testing.F) {
