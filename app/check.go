@@ -192,6 +192,10 @@ func (c *checkup) backups() {
 		c.ok("backups", "none are scheduled; --backup-dir names a folder for them")
 		return
 	}
+	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) && tryFolder(filepath.Dir(folder)) == nil {
+		c.ok("backups", "%s does not exist yet, and can be made", folder)
+		return
+	}
 	if err := tryFolder(folder); err != nil {
 		c.fault("backups", fmt.Errorf("cannot write to %s as uid %d: %w; make the folder and give it to that user", folder, os.Getuid(), err))
 		return

@@ -52,11 +52,17 @@ func TestCheckTellsAboutTheCopies(t *testing.T) {
 	require.Zero(t, code, report)
 	require.Contains(t, report, "ok     backups    none are scheduled; --backup-dir names a folder for them\n")
 
+	nowhere := filepath.Join(folder, "not", "here")
+	report, code = check(t, append(args, "--backup-dir="+nowhere)...)
+	require.Equal(t, 1, code)
+	require.Contains(t, report, fmt.Sprintf("FAULT  backups    cannot write to %s as uid %d: no such file or directory; make the folder", nowhere, os.Getuid()))
+
 	copies := filepath.Join(folder, "copies")
 	args = append(args, "--backup-dir="+copies)
 	report, code = check(t, args...)
-	require.Equal(t, 1, code)
-	require.Contains(t, report, fmt.Sprintf("FAULT  backups    cannot write to %s as uid %d: no such file or directory; make the folder", copies, os.Getuid()))
+	require.Zero(t, code, report)
+	require.Contains(t, report, "ok     backups    "+copies+" does not exist yet, and can be made\n")
+	require.NoDirExists(t, copies)
 
 	require.NoError(t, os.Mkdir(copies, 0o700))
 	report, code = check(t, args...)

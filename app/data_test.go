@@ -479,13 +479,23 @@ func TestScheduledCopies(t *testing.T) {
 }
 
 func TestACopyThatFailsIsToldAndTriedAgain(t *testing.T) {
-	copies := filepath.Join(t.TempDir(), "later")
+	copies := filepath.Join(t.TempDir(), "later", "copies")
 	a := start(t, "--backup-dir="+copies, "--backup-every=1s")
 	require.Eventually(t, func() bool { return strings.Contains(a.stderr.String(), "scheduled backup failed") }, 10*time.Second, 10*time.Millisecond)
 	require.Contains(t, a.get(a.internal+"/metrics"), "\nbirthday_backup_timestamp_seconds 0\n")
-	require.NoError(t, os.Mkdir(copies, 0o700))
+	require.NoError(t, os.MkdirAll(copies, 0o700))
 	require.Eventually(t, func() bool { return strings.Contains(a.stderr.String(), "made a scheduled backup") }, 10*time.Second, 10*time.Millisecond)
 	require.NoError(t, a.stop())
+}
+
+func TestTheFolderOfTheCopiesIsMade(t *testing.T) {
+	copies := filepath.Join(t.TempDir(), "copies")
+	a := start(t, "--backup-dir="+copies)
+	require.Eventually(t, func() bool { return strings.Contains(a.stderr.String(), "made a scheduled backup") }, 10*time.Second, 10*time.Millisecond)
+	require.NoError(t, a.stop())
+	info, err := os.Stat(copies)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o700), info.Mode().Perm(), "copies are personal data")
 }
 
 func TestSortLastWins(t *testing.T) {

@@ -106,6 +106,7 @@ func (p parts) run(ctx context.Context, stops *closers) (err error) {
 	p.ready = admin.NewReadiness(p.store.Ping)
 	sweep(filepath.Dir(s.Store), p.now(), p.log)
 	if s.BackupDir != "" {
+		_ = os.Mkdir(s.BackupDir, 0o700) // where that fails, the copies tell
 		sweep(s.BackupDir, p.now(), p.log)
 		stops.add("stop the scheduled copies", p.startCopies(ctx))
 	}
