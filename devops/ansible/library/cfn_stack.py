@@ -506,11 +506,15 @@ class Stack:
 
     def _validation(self, identity, reason):
         """What CloudFormation found in the template: it only refers to it, and it goes with the change set."""
-        if "DescribeEvents" in reason:
+        if "DescribeEvents" not in reason:
+            return
+        try:
             for event in pages(self.api.describe_events, "OperationEvents", ChangeSetName=identity,
                                Filters={"FailedEvents": True}):
                 if "ValidationStatusReason" in event:
-                    yield f"- {event['LogicalResourceId']}: {event['ValidationStatusReason']}"
+                    yield f"- {event.get('LogicalResourceId', 'template')}: {event['ValidationStatusReason']}"
+        except errors.ClientError as error:
+            yield f"- not told why: {error}"
 
     def discard(self, made, new):
         """Deletes a change set, and the empty stack that it made when there was none."""
