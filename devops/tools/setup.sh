@@ -37,10 +37,13 @@ fi
 
 [[ $faults == 0 ]] || exit 1
 
-if [[ $(.venv/bin/pre-commit --version 2>/dev/null) != "pre-commit $pre_commit" ]]; then
-	echo "setup: making .venv with pre-commit $pre_commit"
+# The tools are in .venv, which is made anew when what is wanted changes.
+tools=$(printf '%s\n' "pre-commit==$pre_commit" && cat devops/requirements.txt devops/tests/requirements.txt)
+if [[ ! -x .venv/bin/pre-commit || $(cat .venv/tools.txt 2>/dev/null) != "$tools" ]]; then
+	echo "setup: making .venv with pre-commit and what deploys and tests the deploy kit (a minute or two)"
 	python3 -m venv --clear .venv
-	.venv/bin/python -m pip --quiet --disable-pip-version-check install "pre-commit==$pre_commit"
+	.venv/bin/python -m pip --quiet --disable-pip-version-check install "pre-commit==$pre_commit" -r devops/tests/requirements.txt
+	printf '%s\n' "$tools" >.venv/tools.txt
 fi
 
 go mod download

@@ -6,6 +6,7 @@ has() {
 	case $1 in
 	libc6-dev) echo '#include <stdlib.h>' | gcc -fsyntax-only -x c - 2>/dev/null ;;
 	python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
+	graphviz) command -v dot >/dev/null ;;
 	systemd) command -v systemd-analyze >/dev/null ;;
 	*) command -v "$1" >/dev/null ;;
 	esac
@@ -13,7 +14,7 @@ has() {
 
 find_missing() {
 	missing=()
-	for package in curl gcc git libc6-dev make python3-venv strace systemd; do
+	for package in buildah curl docker-registry gcc git graphviz libc6-dev make podman prometheus python3-venv runc strace systemd; do
 		has "$package" || missing+=("$package")
 	done
 }
