@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import boto3
+import iam
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCOUNT = "123456789012"
@@ -264,3 +265,4 @@ class Kit:
     def close(self):
         self.account.close()
         self.service.close()
+        iam.assert_allowed(self.account.calls())

@@ -2,9 +2,14 @@
 written."""
 
 import json
+import os
+import subprocess
+import urllib.error
+import urllib.request
 
 import pytest
-from kit import Kit
+from conftest import needs
+from kit import ROOT, Kit, free_port
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +126,29 @@ def test_staging_with_bolt_again(kit):
     run = kit.deploy("staging", storage="bolt")
     assert run.code == 0, run
     assert run.changed == 0
+
+
+def test_the_smoke_test_likes_the_real_service(kit, tmp_path):
+    needs("go", "golang")
+    subprocess.run(["go", "build", "-o", tmp_path / "birthday-demo", "./app"], cwd=ROOT, check=True)
+    secret = kit.account.outputs("birthday-demo-platform-staging")["WriteTokensSecretArn"]
+    token = kit.account.client("secretsmanager").get_secret_value(SecretId=secret)["SecretString"]
+    url = f"http://127.0.0.1:{free_port()}"
+    settings = {
+        "BIRTHDAY_LISTEN": url.removeprefix("http://"), "BIRTHDAY_ADMIN_LISTEN": f"127.0.0.1:{free_port()}",
+        "BIRTHDAY_STORE": str(tmp_path / "birthday.db"), "BIRTHDAY_WRITE_TOKENS": token,
+    }
+    with open(tmp_path / "log", "w", encoding="utf-8") as log:
+        service = subprocess.Popen([tmp_path / "birthday-demo"], env={**os.environ, **settings}, stderr=log)
+    try:
+        run = kit.deploy("staging", "--tags", "smoke", storage="bolt", url=url)
+        assert run.code == 0, run
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{url}/hello/deploymentsmoketest")
+    finally:
+        service.terminate()
+        service.wait(30)
+    assert '"method":"PUT"' in (tmp_path / "log").read_text()
 
 
 def test_a_first_deploy_that_fails_has_nothing_to_put_back(kit):

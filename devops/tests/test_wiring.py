@@ -200,7 +200,7 @@ def test_environments_define_the_same():
 
 
 def test_environments_are_named_in_vars_only():
-    named = re.compile(rf"(?<![\w-])({'|'.join(wiring.environments())})(?![\w])")
+    named = re.compile(rf"\b({'|'.join(wiring.environments())})\b")
     for name in templates.names():
         # A bucket of AWS's own has one of the words in its name.
         text = templates.text(name).replace("prod-${AWS::Region}-starport-layer-bucket", "")
