@@ -7,6 +7,7 @@ folder, and leaves "seen.json" there.
 """
 
 import argparse
+import http.client
 import json
 import os
 import time
@@ -27,7 +28,7 @@ def ask(url, token, method):
             answer.read()
     except urllib.error.HTTPError as error:
         return f"{method} was answered {error.code}"
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         return f"{method}: {error}"
     return None
 
