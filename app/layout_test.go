@@ -28,7 +28,10 @@ var arrows = map[string]string{
 	"people":          "birthday",
 	"store/bolt":      "birthday store/coalesce",
 	"store/coalesce":  "",
+	"store/postgres":  "birthday store/coalesce",
 	"store/storetest": "birthday",
+
+	"store/postgres/pgtest": "", // tests only: servers that come and go
 }
 
 // TestArrows compares the imports of the program with the table, and keeps the

@@ -6,7 +6,9 @@ has() {
 	case $1 in
 	libc6-dev) echo '#include <stdlib.h>' | gcc -fsyntax-only -x c - 2>/dev/null ;;
 	python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
+	ca-certificates) [[ -e /etc/ssl/certs/ca-certificates.crt ]] ;;
 	graphviz) command -v dot >/dev/null ;;
+	postgresql) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
 	systemd) command -v systemd-analyze >/dev/null ;;
 	*) command -v "$1" >/dev/null ;;
 	esac
@@ -14,7 +16,8 @@ has() {
 
 find_missing() {
 	missing=()
-	for package in buildah curl docker-registry gcc git graphviz libc6-dev make podman prometheus python3-venv runc strace systemd; do
+	for package in buildah ca-certificates curl docker-registry gcc git graphviz libc6-dev make openssl podman \
+		postgresql prometheus python3-venv runc strace systemd; do
 		has "$package" || missing+=("$package")
 	done
 }

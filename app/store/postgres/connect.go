@@ -1,0 +1,186 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"birthday-demo/app/birthday"
+)
+
+// Options are what a store needs beside its URL.
+type Options struct {
+	// PasswordFile holds the password, and is read again for each new
+	// connection, so that it may change while the service runs.
+	PasswordFile string
+}
+
+// What the URL may say otherwise, by the names of pgx and PostgreSQL.
+const (
+	maxConns          = 16 // pool_max_conns
+	maxConnLifetime   = 10 * time.Minute
+	maxConnJitter     = 5 * time.Minute
+	maxConnIdle       = 2 * time.Minute
+	healthCheckPeriod = 10 * time.Second
+	connectTimeout    = 2 * time.Second // connect_timeout, of each host
+	statementTimeout  = 4 * time.Second // statement_timeout: less than callTimeout
+	lockTimeout       = 2 * time.Second // lock_timeout
+	pingTimeout       = time.Second
+)
+
+// endTimeout is what a connection gets to end properly, and a statement whose
+// caller has gone: it mostly ends in that time, and the connection need not.
+const endTimeout = time.Second
+
+// poolConfig makes the configuration of a pool.
+func poolConfig(url string, o Options) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, err // without the password
+	}
+	unless := func(name string, set func()) {
+		if !strings.Contains(url, name+"=") {
+			set()
+		}
+	}
+	unless("pool_max_conns", func() { config.MaxConns = maxConns })
+	unless("pool_max_conn_lifetime", func() { config.MaxConnLifetime = maxConnLifetime })
+	unless("pool_max_conn_lifetime_jitter", func() { config.MaxConnLifetimeJitter = maxConnJitter })
+	unless("pool_max_conn_idle_time", func() { config.MaxConnIdleTime = maxConnIdle })
+	unless("pool_health_check_period", func() { config.HealthCheckPeriod = healthCheckPeriod })
+	connConfig(config.ConnConfig)
+	config.ConnConfig.RuntimeParams = withDefaults(config.ConnConfig.RuntimeParams, map[string]string{
+		"application_name":  "birthday-demo",
+		"statement_timeout": milliseconds(statementTimeout),
+		"lock_timeout":      milliseconds(lockTimeout),
+	})
+	config.BeforeConnect = o.password
+	return config, nil
+}
+
+// connConfig has connections lead to a server that takes writes, even when the
+// URL does not ask for it: a read from another could miss what was just written.
+func connConfig(config *pgx.ConnConfig) {
+	if config.ValidateConnect == nil {
+		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout
+	}
+	config.Tracer, config.DialFunc = marker{}, dial
+	config.OnNotice = notice
+	config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.DeadlineContextWatcherHandler{Conn: c.Conn(), DeadlineDelay: endTimeout}
+	}
+}
+
+// password reads the password for a new connection.
+func (o Options) password(_ context.Context, config *pgx.ConnConfig) error {
+	if o.PasswordFile == "" {
+		return nil
+	}
+	text, err := os.ReadFile(o.PasswordFile)
+	if err != nil {
+		return fmt.Errorf("%w: read the database's password: %w", birthday.ErrUnavailable, err)
+	}
+	config.Password = strings.TrimRight(string(text), "\r\n")
+	return nil
+}
+
+func withDefaults(values, defaults map[string]string) map[string]string {
+	for name, value := range defaults {
+		if _, set := values[name]; !set {
+			values[name] = value
+		}
+	}
+	return values
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+// connectingKey marks the contexts in which connections are made.
+type connectingKey struct{}
+
+// marker is a tracer only to set that mark: nothing else tells dial what for.
+type marker struct{}
+
+// TraceConnectStart sets the mark.
+func (marker) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
+	return context.WithValue(ctx, connectingKey{}, true)
+}
+
+// TraceConnectEnd does nothing.
+func (marker) TraceConnectEnd(context.Context, pgx.TraceConnectEndData) {}
+
+// TraceQueryStart does nothing.
+func (marker) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+
+// TraceQueryEnd does nothing.
+func (marker) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// dial makes a connection. The other one that pgx makes, to cancel a statement
+// that it gave up, is worth little time.
+func dial(ctx context.Context, network, address string) (net.Conn, error) {
+	dialer := net.Dialer{KeepAlive: healthCheckPeriod}
+	if ctx.Value(connectingKey{}) == nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, endTimeout)
+		defer cancel()
+	}
+	conn, err := dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	if ctx.Value(connectingKey{}) == nil {
+		return conn, conn.SetDeadline(time.Now().Add(endTimeout))
+	}
+	return hasty{conn}, nil
+}
+
+// hasty is a connection that no deadline keeps for long. pgx gives one that it
+// closes 15 seconds to say good-bye, and so long its place in the pool is taken.
+type hasty struct{ net.Conn }
+
+// SetDeadline sets an earlier deadline where that is far away.
+func (h hasty) SetDeadline(at time.Time) error {
+	if soon := time.Now().Add(endTimeout); at.After(soon) {
+		at = soon
+	}
+	return h.Conn.SetDeadline(at)
+}
+
+// unreplicatedKey is where a connection remembers that a commit is here only.
+const unreplicatedKey = "unreplicated"
+
+var errUnreplicated = errors.New("the commit was not confirmed by the standby, its outcome is unknown")
+
+// notice sees to a trap: when the wait for a synchronous standby is cancelled,
+// PostgreSQL reports success, and only a notice says that the commit may be lost
+// with this server.
+func notice(conn *pgconn.PgConn, n *pgconn.Notice) {
+	if n.Routine == "SyncRepWaitForLSN" {
+		conn.CustomData()[unreplicatedKey] = true
+	}
+}
+
+// unreplicated gives an error when the last commit is here only.
+func unreplicated(conn *pgx.Conn) error {
+	data := conn.PgConn().CustomData()
+	if data[unreplicatedKey] == nil {
+		return nil
+	}
+	delete(data, unreplicatedKey)
+	return unavailable(errUnreplicated)
+}

@@ -1,0 +1,9 @@
+package postgres
+
+import "github.com/jackc/pgx/v5/pgxpool"
+
+// Pool gives the connections of the store, to measure what they can do.
+func (s *Store) Pool() *pgxpool.Pool { return s.pool }
+
+// UpsertOne is the statement of a single put.
+const UpsertOne = upsertOne

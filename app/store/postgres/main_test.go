@@ -1,0 +1,103 @@
+package postgres_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"birthday-demo/app/birthday"
+	"birthday-demo/app/store/postgres"
+	"birthday-demo/app/store/postgres/pgtest"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(exitCode int) {
+		if started {
+			if err := sharedServer.Close(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				exitCode = 1
+			}
+		}
+		os.Exit(exitCode)
+	}), goleak.IgnoreAnyFunction("birthday-demo/app/store/postgres/pgtest.(*Server).Start.func1"))
+}
+
+var (
+	started      bool
+	sharedServer *pgtest.Server
+	startShared  = sync.OnceValue(func() (err error) {
+		sharedServer, err = pgtest.New(pgtest.Options{Settings: map[string]string{"fsync": "off"}}) // nothing here cuts the power
+		started = err == nil
+		return err
+	})
+)
+
+// shared gives the server of the tests that do not harm it.
+func shared(t testing.TB) *pgtest.Server {
+	t.Helper()
+	pgtest.Need(t)
+	require.NoError(t, startShared())
+	return sharedServer
+}
+
+// empty makes a database without a schema on a server, and gives its name.
+func empty(t testing.TB, server *pgtest.Server) string {
+	t.Helper()
+	name, err := server.Database(context.Background())
+	require.NoError(t, err)
+	return name
+}
+
+// migrated makes a database with a schema on a server, and gives its name.
+func migrated(t testing.TB, server *pgtest.Server) string {
+	t.Helper()
+	name := empty(t, server)
+	_, err := postgres.Migrate(context.Background(), server.URL(name), postgres.Options{}, postgres.Role{})
+	require.NoError(t, err)
+	return name
+}
+
+// open opens the store that a URL names.
+func open(t testing.TB, url string) *postgres.Store {
+	t.Helper()
+	return openWith(t, url, postgres.Options{})
+}
+
+func openWith(t testing.TB, url string, o postgres.Options) *postgres.Store {
+	t.Helper()
+	s, err := postgres.Open(context.Background(), url, o)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// fresh opens a new, empty store on the shared server.
+func fresh(t testing.TB) (s *postgres.Store, url string) {
+	t.Helper()
+	server := shared(t)
+	url = server.URL(migrated(t, server))
+	return open(t, url), url
+}
+
+func person(t testing.TB, name, born string) birthday.Person {
+	t.Helper()
+	date, err := birthday.ParseDate(born)
+	require.NoError(t, err)
+	return birthday.Person{Username: birthday.Username(name), Born: date}
+}
+
+// name makes a distinct username of each number.
+func name(n int) birthday.Username {
+	const letters = 8
+	text := make([]byte, letters)
+	for i := range text {
+		text[letters-1-i] = byte('a' + n%26)
+		n /= 26
+	}
+	return birthday.Username(text)
+}

@@ -1,0 +1,151 @@
+package postgres_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"birthday-demo/app/birthday"
+	"birthday-demo/app/store/postgres"
+	"birthday-demo/app/store/postgres/pgtest"
+)
+
+var noRole postgres.Role
+
+func TestMigrateTwice(t *testing.T) {
+	server := shared(t)
+	url := server.URL(empty(t, server))
+	before, err := postgres.Status(t.Context(), url, postgres.Options{})
+	require.NoError(t, err)
+	require.Equal(t, postgres.Schema{Have: 0, Want: 1, Pending: []string{"00001_people"}}, before)
+	for range 2 {
+		after, err := postgres.Migrate(t.Context(), url, postgres.Options{}, noRole)
+		require.NoError(t, err)
+		require.Equal(t, postgres.Schema{Have: 1, Want: 1, Pending: []string{}}, after)
+	}
+}
+
+func TestMigrateAtOnce(t *testing.T) {
+	server := shared(t)
+	url := server.URL(empty(t, server))
+	const replicas = 8
+	results := make(chan error, replicas)
+	for range replicas {
+		go func() {
+			_, err := postgres.Migrate(context.Background(), url, postgres.Options{}, postgres.Role{Name: "together", Password: "one"})
+			results <- err
+		}()
+	}
+	for range replicas {
+		require.NoError(t, <-results)
+	}
+	require.Equal(t, 1, query[int](t, url, "SELECT count(*) FROM goose_db_version WHERE version_id = 1"))
+}
+
+func TestTheStoreWaitsForItsSchema(t *testing.T) {
+	server := shared(t)
+	url := server.URL(empty(t, server))
+	s := open(t, url)
+	var behind *postgres.SchemaError
+	require.ErrorAs(t, s.Ping(t.Context()), &behind)
+	require.Equal(t, postgres.SchemaError{Have: 0, Want: 1}, *behind)
+	require.ErrorContains(t, behind, "run `migrate up`")
+	require.ErrorIs(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")), birthday.ErrUnavailable)
+
+	_, err := postgres.Migrate(t.Context(), url, postgres.Options{}, noRole)
+	require.NoError(t, err)
+	require.NoError(t, s.Ping(t.Context()))
+	require.NoError(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")))
+}
+
+// TestANewerSchemaServes is what makes it possible to go back by a release.
+func TestANewerSchemaServes(t *testing.T) {
+	s, url := fresh(t)
+	require.Equal(t, 1, query[int](t, url, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, true) RETURNING 1"))
+	require.NoError(t, s.Ping(t.Context()))
+	schema, err := postgres.Status(t.Context(), url, postgres.Options{})
+	require.NoError(t, err)
+	require.EqualValues(t, 99, schema.Have)
+	require.Empty(t, schema.Pending)
+	_, err = postgres.Migrate(t.Context(), url, postgres.Options{}, noRole)
+	require.NoError(t, err)
+}
+
+// TestStatementsOfReleases runs what released versions send against the schema of
+// this one: version N-1 must work on schema N. Add to them, and change none.
+func TestStatementsOfReleases(t *testing.T) {
+	_, url := fresh(t)
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close(context.Background())) }()
+	for _, statement := range []string{ // since schema 1
+		`INSERT INTO people (username, date_of_birth) VALUES ('ana', '1990-05-17') ON CONFLICT (username) DO UPDATE SET date_of_birth = excluded.date_of_birth`,
+		`INSERT INTO people (username, date_of_birth) SELECT * FROM unnest('{ana,bob}'::text[], '{1990-05-17,1990-05-18}'::date[]) ON CONFLICT (username) DO UPDATE SET date_of_birth = excluded.date_of_birth`,
+		`SELECT date_of_birth FROM people WHERE username = 'ana'`,
+		`SELECT username, date_of_birth FROM people WHERE username > 'a' ORDER BY username LIMIT 10`,
+		`DELETE FROM people WHERE username = 'ana'`,
+		`SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`,
+	} {
+		tag, err := conn.Exec(t.Context(), statement)
+		require.NoError(t, err, statement)
+		require.Positive(t, tag.RowsAffected(), statement)
+	}
+}
+
+// TestTheRoleThatServes may read and write people, and change nothing else. Its
+// password is in no log of the server.
+func TestTheRoleThatServes(t *testing.T) {
+	server := pgtest.Start(t, pgtest.Options{Settings: map[string]string{"fsync": "off", "log_statement": "all"}})
+	database := empty(t, server)
+	app := postgres.Role{Name: `app "of" us`, Password: "first $ecret"}
+	_, err := postgres.Migrate(t.Context(), server.URL(database), postgres.Options{}, app)
+	require.NoError(t, err)
+
+	url := server.URLOf(database, app.Name, app.Password)
+	s := open(t, url)
+	require.NoError(t, s.Ping(t.Context()))
+	require.NoError(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")))
+	require.NoError(t, s.PutAll(t.Context(), crowd(10, 1990)))
+	require.NoError(t, s.Delete(t.Context(), "ana"))
+	_, err = s.Size()
+	require.NoError(t, err)
+	_, err = s.Inspect(t.Context())
+	require.NoError(t, err)
+	schema, err := postgres.Status(t.Context(), url, postgres.Options{})
+	require.NoError(t, err)
+	require.EqualValues(t, 1, schema.Have)
+	for _, statement := range []string{"CREATE TABLE mine ()", "DROP TABLE people", "ALTER TABLE people ADD more text", "TRUNCATE people", "DELETE FROM goose_db_version"} {
+		conn, err := pgx.Connect(t.Context(), url)
+		require.NoError(t, err)
+		_, err = conn.Exec(t.Context(), statement)
+		require.ErrorContains(t, err, "42501", statement)
+		require.NoError(t, conn.Close(t.Context()))
+	}
+
+	changed := postgres.Role{Name: app.Name, Password: "second $ecret"}
+	_, err = postgres.Migrate(t.Context(), server.URL(database), postgres.Options{}, changed)
+	require.NoError(t, err)
+	require.NoError(t, open(t, server.URLOf(database, app.Name, changed.Password)).Ping(t.Context()))
+	require.ErrorIs(t, open(t, url).Ping(t.Context()), birthday.ErrUnavailable)
+	require.Contains(t, server.Log(), "ALTER ROLE")
+	require.NotContains(t, server.Log(), "$ecret")
+}
+
+func TestRolesThatCannotBe(t *testing.T) {
+	server := shared(t)
+	database := migrated(t, server)
+	_, err := postgres.Migrate(t.Context(), server.URL(database), postgres.Options{}, postgres.Role{Name: "x", Password: "é"})
+	require.ErrorContains(t, err, "printable ASCII")
+	_, err = postgres.Migrate(t.Context(), server.URL(database), postgres.Options{}, postgres.Role{Name: "postgres", Password: "ignored"})
+	require.NoError(t, err, "who migrates may serve as well, and keeps the password")
+	require.NoError(t, open(t, server.URL(database)).Ping(t.Context()))
+
+	require.NoError(t, server.Exec(t.Context(), database, "CREATE ROLE nobody_yet LOGIN PASSWORD 'here'"))
+	stranger := open(t, server.URLOf(database, "nobody_yet", "here"))
+	require.ErrorContains(t, stranger.Ping(t.Context()), "migrate up")
+	_, err = postgres.Migrate(t.Context(), server.URL(database), postgres.Options{}, postgres.Role{Name: "nobody_yet"})
+	require.NoError(t, err)
+	require.NoError(t, stranger.Ping(t.Context()), "it kept the password that it had")
+}
