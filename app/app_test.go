@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -20,6 +18,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"birthday-demo/app/testkit"
 )
 
 func TestMain(m *testing.M) {
@@ -29,44 +29,11 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-// needs skips a test that wants a program of the distribution which is not
-// there. With TEST_REQUIRE_ALL the test fails instead: a skip must not look
-// like a pass where everything should be installed.
-func needs(t *testing.T, program, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(program); err == nil {
-		return
-	}
-	text := fmt.Sprintf("this test needs %s: install the distribution's package %s", program, pkg)
-	if os.Getenv("TEST_REQUIRE_ALL") != "" {
-		t.Fatal(text)
-	}
-	t.Skip(text)
-}
-
-// output is what a program writes, for tests that read it meanwhile.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
 // app is a whole program in the test process.
 type app struct {
 	t                *testing.T
 	public, internal string // base URLs
-	stdout, stderr   output
+	stdout, stderr   testkit.Output
 	cancel           context.CancelFunc
 	done             chan error
 }
@@ -257,7 +224,7 @@ func TestTokensInAVariable(t *testing.T) {
 	}
 	require.NoError(t, a.stop())
 
-	var out output
+	var out testkit.Output
 	for text, fault := range map[string]string{"": "it is empty", " \n": "BIRTHDAY_WRITE_TOKENS holds no token", "a b": "BIRTHDAY_WRITE_TOKENS, line 1"} {
 		err := run(t.Context(), testWorld(&out, &out, []string{"BIRTHDAY_WRITE_TOKENS=" + text}, "serve", "--store="+t.TempDir()+"/s.db"))
 		require.Equal(t, exitUsage, exitCode(err), text)
@@ -387,7 +354,7 @@ func TestExitCodes(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.what, func(t *testing.T) {
-			var out output
+			var out testkit.Output
 			err := run(t.Context(), testWorld(&out, &out, nil, tt.args...))
 			require.Equal(t, tt.code, exitCode(err), "%v", err)
 			if tt.why != "" {
@@ -401,7 +368,7 @@ func TestExitCodes(t *testing.T) {
 func TestALockedStoreIsExitCode4(t *testing.T) {
 	store := "--store=" + filepath.Join(t.TempDir(), "birthday.db")
 	a := start(t, store)
-	var out output
+	var out testkit.Output
 	begin := time.Now()
 	err := run(t.Context(), testWorld(&out, &out, nil, "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", store))
 	require.Equal(t, 4, exitCode(err))
@@ -414,7 +381,7 @@ func TestHealthcheck(t *testing.T) {
 	a := start(t)
 	admin := "--admin-listen=" + strings.TrimPrefix(a.internal, "http://")
 	for _, args := range [][]string{{"healthcheck", admin}, {"healthcheck", "--ready", admin}} {
-		var out output
+		var out testkit.Output
 		require.NoError(t, run(t.Context(), testWorld(&out, &out, nil, args...)))
 		require.Contains(t, []string{"ok\n", "ready\n"}, out.String())
 	}

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"birthday-demo/app/store/bolt"
+	"birthday-demo/app/testkit"
 )
 
 // buildBinary builds the program once for all tests.
@@ -199,7 +200,7 @@ func TestAFullDisk(t *testing.T) {
 // TestAFailedSync lets the system refuse to sync: the process must go, since only
 // a fresh look at the file tells what it holds.
 func TestAFailedSync(t *testing.T) {
-	needs(t, "strace", "strace")
+	testkit.Needs(t, "strace", "strace")
 	path := filepath.Join(t.TempDir(), "birthday.db")
 	p := spawn(t, []string{builtProgram(t)}, "--store="+path)
 	require.Equal(t, "204 ", p.put("ana", "1990-05-17"))

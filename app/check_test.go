@@ -9,12 +9,14 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"birthday-demo/app/testkit"
 )
 
 // check runs the command and gives its report and exit code.
 func check(t *testing.T, args ...string) (report string, code int) {
 	t.Helper()
-	var out output
+	var out testkit.Output
 	err := run(t.Context(), testWorld(&out, &out, nil, append([]string{"check"}, args...)...))
 	return out.String(), exitCode(err)
 }

@@ -19,13 +19,14 @@ import (
 
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/store/bolt"
+	"birthday-demo/app/testkit"
 )
 
 // command runs a command with an input, and gives what it printed and its exit
 // code.
 func command(t *testing.T, input string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	var out, err output
+	var out, err testkit.Output
 	w := testWorld(&out, &err, nil, args...)
 	w.stdin = strings.NewReader(input)
 	failure := run(t.Context(), w)
@@ -442,7 +443,7 @@ func TestAnInterruptChangesNothing(t *testing.T) {
 		{"backup", "--compact", filepath.Join(folder, "copy.db")},
 		{"export", filepath.Join(folder, "people.csv")},
 	} {
-		var out output
+		var out testkit.Output
 		err := run(interrupted, testWorld(&out, &out, nil, append(args, "--store="+path)...))
 		require.Equal(t, 130, exitCode(err), "%v: %v", args, err)
 		files, err := filepath.Glob(filepath.Join(folder, "*"))

@@ -30,8 +30,9 @@ var arrows = map[string]string{
 	"store/coalesce":  "",
 	"store/postgres":  "birthday store/coalesce",
 	"store/storetest": "birthday",
+	"testkit":         "", // tests only
 
-	"store/postgres/pgtest": "", // tests only: servers that come and go
+	"store/postgres/pgtest": "testkit", // tests only: servers that come and go
 }
 
 // TestArrows compares the imports of the program with the table, and keeps the

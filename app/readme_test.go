@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"birthday-demo/app/testkit"
 )
 
 // readmeLine is a command of the README and what it should print.
@@ -45,8 +47,8 @@ func readmeCommands(t *testing.T, kind string) (lines []readmeLine) {
 // start of the service, which comes first. Only the addresses and the place of
 // the file are other ones.
 func TestTheReadmesCommands(t *testing.T) {
-	needs(t, "curl", "curl")
-	needs(t, "make", "make")
+	testkit.Needs(t, "curl", "curl")
+	testkit.Needs(t, "make", "make")
 	lines := readmeCommands(t, "console")
 	require.Equal(t, "go run ./app", lines[2].command)
 	address := goRunApp(t)
@@ -145,7 +147,7 @@ func goRunApp(t *testing.T) string {
 
 // TestTheReadmesTargets asks make for every target that the README names.
 func TestTheReadmesTargets(t *testing.T) {
-	needs(t, "make", "make")
+	testkit.Needs(t, "make", "make")
 	text, err := os.ReadFile("../README.md")
 	require.NoError(t, err)
 	targets := regexp.MustCompile("`make ([a-z]+)`").FindAllStringSubmatch(string(text), -1)

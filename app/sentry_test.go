@@ -14,12 +14,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"birthday-demo/app/httpd"
+	"birthday-demo/app/testkit"
 )
 
 // fakeSentry takes what is sent to Sentry. It gives a DSN, and all that came.
-func fakeSentry(t *testing.T) (dsn string, received *output) {
+func fakeSentry(t *testing.T) (dsn string, received *testkit.Output) {
 	t.Helper()
-	received = &output{}
+	received = &testkit.Output{}
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(received, r.Body)
 	}))
@@ -32,7 +33,7 @@ func TestAFailedStartIsReported(t *testing.T) {
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer func() { _ = busy.Close() }()
-	var stderr output
+	var stderr testkit.Output
 	environ := []string{"SENTRY_DSN=" + dsn, "SENTRY_ENVIRONMENT=rehearsal", "SENTRY_RELEASE=1.2.3"}
 	w := testWorld(io.Discard, &stderr, environ, "serve", "--listen="+busy.Addr().String(), "--admin-listen=127.0.0.1:0", "--store="+t.TempDir()+"/s.db")
 	require.Error(t, run(t.Context(), w))
@@ -47,7 +48,7 @@ func TestAFailedStartIsReported(t *testing.T) {
 // are logged as errors, and reads every byte that Sentry gets.
 func TestReportsHoldNoPersonalData(t *testing.T) {
 	dsn, received := fakeSentry(t)
-	var stderr output
+	var stderr testkit.Output
 	w := testWorld(io.Discard, &stderr, []string{"SENTRY_DSN=" + dsn}, "serve")
 	s := newSettings()
 	require.NoError(t, s.load(w))
@@ -82,7 +83,7 @@ func TestReportsHoldNoPersonalData(t *testing.T) {
 
 func TestABadDSNIsNotShown(t *testing.T) {
 	for _, dsn := range []string{"kanarien", "https://kanarien@", "ftp://kanarien:vogel@sentry.example.com/1"} {
-		var stderr output
+		var stderr testkit.Output
 		w := testWorld(io.Discard, &stderr, nil, "serve", "--sentry-dsn="+dsn)
 		s := newSettings()
 		require.NoError(t, s.load(w))

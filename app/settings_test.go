@@ -10,12 +10,14 @@ import (
 
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
+
+	"birthday-demo/app/testkit"
 )
 
 // configured runs the config command, and gives value and source by setting.
 func configured(t *testing.T, environ []string, args ...string) (values map[string][2]string, messages string, err error) {
 	t.Helper()
-	var stdout, stderr output
+	var stdout, stderr testkit.Output
 	err = run(t.Context(), testWorld(&stdout, &stderr, environ, append([]string{"config"}, args...)...))
 	values = map[string][2]string{}
 	for line := range strings.Lines(stdout.String()) {
@@ -104,7 +106,7 @@ func TestSecretsAreMasked(t *testing.T) {
 		values, messages, err := configured(t, []string{"BIRTHDAY_STORE=" + odd})
 		require.NotContains(t, strings.ReplaceAll(fmt.Sprint(values, messages, err), "mysql://canary@x", ""), "canary", odd)
 	}
-	var out output
+	var out testkit.Output
 	require.NoError(t, run(t.Context(), testWorld(&out, &out, []string{"BIRTHDAY_STORE=postgres://u:canary@db/people"}, "--help")))
 	require.NotContains(t, out.String(), "canary")
 }
@@ -116,7 +118,7 @@ func TestUnknownVariablesAreWarnedOf(t *testing.T) {
 		"warning: BIRTHDAY_LISTN is no setting, did you mean BIRTHDAY_LISTEN?\n"+
 		"warning: BIRTHDAY_TIMEZONE is no setting, did you mean BIRTHDAY_TIME_ZONE?\n", messages)
 
-	var out output
+	var out testkit.Output
 	err = run(t.Context(), testWorld(&out, &out, []string{"BIRTHDAY_LISTN=x"}, "--leap-day=x"))
 	require.Error(t, err)
 	require.Contains(t, out.String(), "did you mean BIRTHDAY_LISTEN?", "serve says so too, and before it fails")

@@ -3,14 +3,10 @@ package bench_test
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +15,7 @@ import (
 
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/store/bolt"
+	"birthday-demo/app/store/storetest"
 )
 
 const people = 100_000
@@ -62,55 +59,15 @@ func BenchmarkPut(b *testing.B) {
 
 	born := birthday.Date{Year: 1991, Month: time.June, Day: 18}
 	record := make([]byte, 9) // as long as the store's
-	ways := []struct {
-		name string
-		put  func(birthday.Username) error
-	}{
-		{"store", func(name birthday.Username) error {
-			return store.Put(context.Background(), birthday.Person{Username: name, Born: born})
+	nth := func(n int) birthday.Username { return username(n * 7919 % people) }
+	storetest.BenchmarkWays(b, func(*testing.B) {},
+		storetest.Way{Name: "store", Put: func(n int) error {
+			return store.Put(context.Background(), birthday.Person{Username: nth(n), Born: born})
 		}},
-		{"update", func(name birthday.Username) error {
-			return db.Update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte("people")).Put([]byte(name), record) })
+		storetest.Way{Name: "update", Put: func(n int) error {
+			return db.Update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte("people")).Put([]byte(nth(n)), record) })
 		}},
-	}
-	if os.Getenv("BENCH_REVERSE") != "" { // so that neither is always the first
-		slices.Reverse(ways)
-	}
-	for _, clients := range []int{1, 32, 256} {
-		for _, way := range ways {
-			b.Run(fmt.Sprintf("clients=%d/%s", clients, way.name), func(b *testing.B) { putAll(b, clients, way.put) })
-		}
-	}
-}
-
-// putAll has a number of clients share b.N puts, and reports how many a second
-// and the 99th percentile.
-func putAll(b *testing.B, clients int, put func(birthday.Username) error) {
-	var next, failures atomic.Int64
-	var running sync.WaitGroup
-	took := make([]time.Duration, b.N)
-	b.ResetTimer()
-	for range clients {
-		running.Go(func() {
-			for {
-				n := int(next.Add(1)) - 1
-				if n >= len(took) {
-					return
-				}
-				start := time.Now()
-				if put(username(n*7919%people)) != nil {
-					failures.Add(1)
-				}
-				took[n] = time.Since(start)
-			}
-		})
-	}
-	running.Wait()
-	b.StopTimer()
-	require.Zero(b, failures.Load())
-	slices.Sort(took)
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "puts/s")
-	b.ReportMetric(float64(took[(len(took)-1)*99/100])/1e6, "p99-ms")
+	)
 }
 
 // BenchmarkRecorder is what a benchmark of a handler costs without the handler:

@@ -20,6 +20,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"birthday-demo/app/testkit"
 )
 
 // TestMain also is the door to the programs that are broken on purpose: a test
@@ -72,20 +74,6 @@ func program(t testing.TB) string {
 	return path
 }
 
-// needs skips a test that wants a program of the distribution which is not
-// there, or fails it with TEST_REQUIRE_ALL.
-func needs(t testing.TB, program, pkg string) {
-	t.Helper()
-	if _, err := exec.LookPath(program); err == nil {
-		return
-	}
-	text := fmt.Sprintf("this test needs %s: install the distribution's package %s", program, pkg)
-	if os.Getenv("TEST_REQUIRE_ALL") != "" {
-		t.Fatal(text)
-	}
-	t.Skip(text)
-}
-
 // long says whether to prove at length.
 func long() bool { return os.Getenv("PROVE") == "long" }
 
@@ -132,24 +120,6 @@ func (p proof) keep(t testing.TB) {
 	}
 }
 
-// output is what a program writes, for tests that read it meanwhile.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
 // launch says how to start a service.
 type launch struct {
 	wrapper []string   // what the command line is appended to: strace -f -o file
@@ -160,8 +130,8 @@ type launch struct {
 
 // service is a program that serves.
 type service struct {
-	public, internal string // addresses: host and port
-	stderr           output // without the lines of requests
+	public, internal string         // addresses: host and port
+	stderr           testkit.Output // without the lines of requests
 	cmd              *exec.Cmd
 	ended            chan struct{} // closed when the process is gone
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"birthday-demo/app/store/bolt"
+	"birthday-demo/app/testkit"
 )
 
 // TestPowerCuts records with strace what the real program does to its files while
@@ -33,7 +34,7 @@ import (
 // missing, or torn at 512 bytes, in any combination; so are sizes and, until
 // their folder is synced, names.
 func TestPowerCuts(t *testing.T) {
-	needs(t, "strace", "strace")
+	testkit.Needs(t, "strace", "strace")
 	images, seed := size(2_000, 20_000), seed(t)
 	r := powercutRecord(t, seed)
 	start := time.Now()

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"birthday-demo/app/testkit"
 )
 
 const unitFolder = "../../devops/systemd"
@@ -17,7 +19,7 @@ const unitFolder = "../../devops/systemd"
 // TestUnitsAreInOrder lets systemd read the units, and judge how much the service
 // is exposed: 2.0 of 10 at most.
 func TestUnitsAreInOrder(t *testing.T) {
-	needs(t, "systemd-analyze", "systemd")
+	testkit.Needs(t, "systemd-analyze", "systemd")
 	folder := t.TempDir()
 	paths, err := filepath.Glob(unitFolder + "/birthday*")
 	require.NoError(t, err)
@@ -53,8 +55,8 @@ func TestUnitsAreInOrder(t *testing.T) {
 // TestTheUnitAllowsWhatTheServiceCalls compares the system calls of a service at
 // work with those that the unit lets through.
 func TestTheUnitAllowsWhatTheServiceCalls(t *testing.T) {
-	needs(t, "systemd-analyze", "systemd")
-	needs(t, "strace", "strace")
+	testkit.Needs(t, "systemd-analyze", "systemd")
+	testkit.Needs(t, "strace", "strace")
 	folder := t.TempDir()
 	trace := filepath.Join(folder, "trace")
 	l, public := socketActivation(t)

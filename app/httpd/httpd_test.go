@@ -1,7 +1,6 @@
 package httpd_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,28 +21,18 @@ import (
 	"go.uber.org/goleak"
 
 	"birthday-demo/app/httpd"
+	"birthday-demo/app/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // logBuffer is a log that tests read.
-type logBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
+type logBuffer struct{ testkit.Output }
 
 // lines gives what was logged, a map a line.
 func (b *logBuffer) lines(t *testing.T) (lines []map[string]any) {
 	t.Helper()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	decoder := json.NewDecoder(bytes.NewReader(b.text.Bytes()))
+	decoder := json.NewDecoder(strings.NewReader(b.String()))
 	for {
 		var line map[string]any
 		if err := decoder.Decode(&line); errors.Is(err, io.EOF) {
@@ -212,7 +200,7 @@ func TestAPanicIsARefusalAndTellsNothing(t *testing.T) {
 	require.Len(t, lines, 2)
 	require.Equal(t, "a string", lines[0]["panic"])
 	require.Contains(t, lines[0]["stack"], "httpd_test.go")
-	require.NotContains(t, log.text.String(), "canary")
+	require.NotContains(t, log.String(), "canary")
 }
 
 func TestARuntimePanicIsNamed(t *testing.T) {

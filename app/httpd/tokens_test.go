@@ -100,8 +100,8 @@ func TestTokensAreReadAgain(t *testing.T) {
 		change(func() error { return os.WriteFile(path, nil, 0o600) })
 		require.False(t, allowed("new-two"), "an empty file lets nobody")
 	})
-	require.NotContains(t, log.text.String(), "new-")
-	require.Contains(t, log.text.String(), "the old ones stay in force")
+	require.NotContains(t, log.String(), "new-")
+	require.Contains(t, log.String(), "the old ones stay in force")
 }
 
 func TestBadTokensFilesAreRefused(t *testing.T) {

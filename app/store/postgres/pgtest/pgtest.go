@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"birthday-demo/app/testkit"
 )
 
 const (
@@ -62,14 +64,9 @@ type Server struct {
 // TEST_REQUIRE_ALL.
 func Need(t testing.TB) {
 	t.Helper()
-	if _, err := programs(); err == nil {
-		return
+	if _, err := programs(); err != nil {
+		testkit.Missing(t, "a PostgreSQL server", "postgresql")
 	}
-	const text = "this test needs a PostgreSQL server: install the distribution's package postgresql"
-	if os.Getenv("TEST_REQUIRE_ALL") != "" {
-		t.Fatal(text)
-	}
-	t.Skip(text)
 }
 
 // Start makes and starts a server for one test, which skips where there is none.
