@@ -19,11 +19,12 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"birthday-demo/app/store/postgres/pgtest"
 	"birthday-demo/app/testkit"
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(pgtest.M{M: m}, goleak.Cleanup(func(code int) {
 		removeBinary()
 		os.Exit(code)
 	}))

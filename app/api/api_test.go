@@ -20,9 +20,10 @@ import (
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/httpd"
 	"birthday-demo/app/store/bolt"
+	"birthday-demo/app/store/postgres/pgtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.M{M: m}) }
 
 // server is an API on a real store, whose every answer is compared with
 // openapi.yaml.

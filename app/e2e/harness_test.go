@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"birthday-demo/app/store/postgres/pgtest"
 	"birthday-demo/app/testkit"
 )
 
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 		broken()
 		return
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(exitCode int) {
+	goleak.VerifyTestMain(pgtest.M{M: m}, goleak.Cleanup(func(exitCode int) {
 		if buildFolder != "" {
 			_ = os.RemoveAll(buildFolder)
 		}

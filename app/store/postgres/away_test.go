@@ -229,7 +229,7 @@ func TestFailover(t *testing.T) {
 // TestABlackHole has a network that takes everything and says nothing.
 func TestABlackHole(t *testing.T) {
 	t.Parallel() // it mostly waits
-	server := shared(t)
+	server := pgtest.Shared(t)
 	proxy, err := pgtest.NewProxy(server.Address)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, proxy.Close()) })

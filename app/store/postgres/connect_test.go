@@ -25,7 +25,7 @@ func TestAURLThatIsNone(t *testing.T) {
 }
 
 func TestThePasswordIsReadAgain(t *testing.T) {
-	server := shared(t)
+	server := pgtest.Shared(t)
 	database, file := empty(t, server), filepath.Join(t.TempDir(), "password")
 	app := postgres.Role{Name: "rotating", Password: "first"}
 	rotate := func() {

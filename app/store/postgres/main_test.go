@@ -2,9 +2,6 @@ package postgres_test
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,35 +12,7 @@ import (
 	"birthday-demo/app/store/postgres/pgtest"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(exitCode int) {
-		if started {
-			if err := sharedServer.Close(); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				exitCode = 1
-			}
-		}
-		os.Exit(exitCode)
-	}), goleak.IgnoreAnyFunction("birthday-demo/app/store/postgres/pgtest.(*Server).Start.func1"))
-}
-
-var (
-	started      bool
-	sharedServer *pgtest.Server
-	startShared  = sync.OnceValue(func() (err error) {
-		sharedServer, err = pgtest.New(pgtest.Options{Settings: map[string]string{"fsync": "off"}}) // nothing here cuts the power
-		started = err == nil
-		return err
-	})
-)
-
-// shared gives the server of the tests that do not harm it.
-func shared(t testing.TB) *pgtest.Server {
-	t.Helper()
-	pgtest.Need(t)
-	require.NoError(t, startShared())
-	return sharedServer
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.M{M: m}) }
 
 // empty makes a database without a schema on a server, and gives its name.
 func empty(t testing.TB, server *pgtest.Server) string {
@@ -79,7 +48,7 @@ func openWith(t testing.TB, url string, o postgres.Options) *postgres.Store {
 // fresh opens a new, empty store on the shared server.
 func fresh(t testing.TB) (s *postgres.Store, url string) {
 	t.Helper()
-	server := shared(t)
+	server := pgtest.Shared(t)
 	url = server.URL(migrated(t, server))
 	return open(t, url), url
 }

@@ -15,7 +15,7 @@ import (
 var noRole postgres.Role
 
 func TestMigrateTwice(t *testing.T) {
-	server := shared(t)
+	server := pgtest.Shared(t)
 	url := server.URL(empty(t, server))
 	before, err := postgres.Status(t.Context(), url, postgres.Options{})
 	require.NoError(t, err)
@@ -28,7 +28,7 @@ func TestMigrateTwice(t *testing.T) {
 }
 
 func TestMigrateAtOnce(t *testing.T) {
-	server := shared(t)
+	server := pgtest.Shared(t)
 	url := server.URL(empty(t, server))
 	const replicas = 8
 	results := make(chan error, replicas)
@@ -45,7 +45,7 @@ func TestMigrateAtOnce(t *testing.T) {
 }
 
 func TestTheStoreWaitsForItsSchema(t *testing.T) {
-	server := shared(t)
+	server := pgtest.Shared(t)
 	url := server.URL(empty(t, server))
 	s := open(t, url)
 	var behind *postgres.SchemaError
@@ -134,7 +134,7 @@ func TestTheRoleThatServes(t *testing.T) {
 }
 
 func TestRolesThatCannotBe(t *testing.T) {
-	server := shared(t)
+	server := pgtest.Shared(t)
 	database := migrated(t, server)
 	_, err := postgres.Migrate(t.Context(), server.URL(database), postgres.Options{}, postgres.Role{Name: "x", Password: "é"})
 	require.ErrorContains(t, err, "printable ASCII")
