@@ -16,6 +16,7 @@ import (
 
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/store/bolt"
+	"birthday-demo/app/store/postgres"
 )
 
 func checkCommand(w world, s *settings) *cobra.Command {
@@ -25,7 +26,7 @@ func checkCommand(w world, s *settings) *cobra.Command {
 		Long: "Looks at everything that serve would need, and changes nothing. It may run\n" +
 			"beside the service. The exit code is that of the gravest finding: 2 for\n" +
 			"settings, 4 for a store that another process has, 5 for one that is damaged,\n" +
-			"1 for the rest.",
+			"6 for a database whose schema is behind, 1 for the rest.",
 		Example: "  app check --store /var/lib/birthday/birthday.db",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -66,8 +67,12 @@ func (c *checkup) run(ctx context.Context) error {
 		c.today()
 		c.tokenFiles()
 		running := c.service(ctx)
-		c.store(running)
-		c.backups()
+		if c.inDatabase() {
+			c.database(ctx)
+		} else {
+			c.file(running)
+			c.backups()
+		}
 		c.ports(running)
 	}
 	if len(c.faults) > 0 {
@@ -135,8 +140,52 @@ func (c *checkup) service(ctx context.Context) bool {
 	return true
 }
 
-// store looks at the file without changing it.
-func (c *checkup) store(running bool) {
+// database asks the server what it would do for serve, and what it promises.
+func (c *checkup) database(ctx context.Context) {
+	where := shown(c.flags.Lookup("store"))
+	if c.StorePasswordFile != "" {
+		c.private("store", c.StorePasswordFile)
+	}
+	store, err := postgres.Open(ctx, c.Store, c.settings.database())
+	if err != nil {
+		c.fault("store", err)
+		return
+	}
+	defer func() { _ = store.Close() }() // it wrote nothing
+	server, err := store.Inspect(ctx)
+	if err != nil {
+		c.fault("store", fmt.Errorf("%s: %w", where, err))
+		return
+	}
+	if err := store.Ping(ctx); err != nil {
+		c.fault("store", fmt.Errorf("%s: %w", where, err))
+	} else {
+		c.ok("store", "%s, PostgreSQL %s as %s, takes reads and writes", where, server.Version, server.User)
+	}
+	if !server.TLS {
+		c.warn("store", "the connection is not encrypted: add sslmode=verify-full to the URL unless the server is on this machine")
+	}
+	c.promise(server)
+	c.ok("backups", "are the database's own, or made by `backup`")
+}
+
+// promise says what a 204 is worth on a server.
+func (c *checkup) promise(s postgres.Server) {
+	names := fmt.Sprintf("synchronous_standby_names = '%s', synchronous_commit = %s, fsync = %s", s.Standbys, s.Commit, s.Fsync)
+	switch {
+	case !s.Durable():
+		c.warn("promise", "a 204 may be lost when the server crashes: "+names+"; turn both on")
+	case !s.Replicated():
+		c.warn("promise", "a 204 is synced to the server's disk before it is sent, and survives its crash; a failover to a\n"+
+			"standby may lose the last ones: "+names+"\n"+
+			"(where the storage itself is replicated, as Aurora's is, it loses none)")
+	default:
+		c.ok("promise", "a 204 is on the disk of the server and with a standby before it is sent, and survives the loss of one: %s", names)
+	}
+}
+
+// file looks at the file without changing it.
+func (c *checkup) file(running bool) {
 	info, err := os.Stat(c.Store)
 	_, linkErr := os.Lstat(c.Store)
 	switch {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+
 	"github.com/spf13/cobra"
 
 	"birthday-demo/app/store/bolt"
@@ -19,6 +21,9 @@ func compactCommand(w world, s *settings) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := s.load(w); err != nil {
 				return err
+			}
+			if s.inDatabase() {
+				return usageError{errors.New("compact is for a bbolt file; PostgreSQL reuses the room of erased people by itself (VACUUM)")}
 			}
 			report, err := bolt.Compact(cmd.Context(), s.Store)
 			if err != nil {

@@ -69,11 +69,11 @@ func (e *export) run(ctx context.Context, w world, path string) error {
 			_, err = io.Copy(out, answer)
 			return errors.Join(err, answer.Close())
 		}
-		store, err := openExisting(e.settings.Store)
+		store, err := openExisting(ctx, e.settings)
 		if err != nil {
 			return orAsk(err)
 		}
-		_, err = people.Write(out, format, people.All(ctx, store))
+		_, err = people.Write(out, format, everyoneIn(ctx, store))
 		return errors.Join(err, store.Close())
 	})
 	bar.done()

@@ -152,7 +152,7 @@ func (i *importer) take(ctx context.Context, w world, body io.Reader, format peo
 	if i.dryRun {
 		return importPeople(ctx, nil, people.Read(body, format, rules), commandImport)
 	}
-	store, err := openStore(i.settings.Store, func(error) {})
+	store, err := openForCommand(ctx, i.settings)
 	if err != nil {
 		return report, orAsk(err)
 	}

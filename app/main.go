@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"birthday-demo/app/store/bolt"
+	"birthday-demo/app/store/postgres"
 )
 
 func main() {
@@ -100,6 +101,7 @@ func run(ctx context.Context, w world) error {
 		backupCommand(w, s),
 		restoreCommand(w, s),
 		compactCommand(w, s),
+		migrateCommand(w, s),
 	)
 	for _, cmd := range root.Commands() { // examples speak of the program by the name it was called
 		cmd.Example = strings.ReplaceAll(cmd.Example, "app ", root.Name()+" ")
@@ -141,11 +143,13 @@ const (
 	exitPartial     = 3   // an import refused some lines and kept the others
 	exitLocked      = 4   // another process has the store
 	exitDamaged     = 5   // the store cannot be used
+	exitSchema      = 6   // the schema of the database is behind
 	exitInterrupted = 130 // as a shell says of SIGINT
 )
 
 func exitCode(err error) int {
 	var usage usageError
+	var schema *postgres.SchemaError
 	switch {
 	case err == nil:
 		return exitOK
@@ -157,6 +161,8 @@ func exitCode(err error) int {
 		return exitLocked
 	case errors.Is(err, bolt.ErrDamaged):
 		return exitDamaged
+	case errors.As(err, &schema):
+		return exitSchema
 	case errors.Is(err, context.Canceled):
 		return exitInterrupted
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"birthday-demo/app/birthday"
+	"birthday-demo/app/store/postgres"
 )
 
 // newRegistry makes the registry of the program's metrics, with those of the
@@ -48,7 +49,51 @@ func measure(store store, registry prometheus.Registerer) birthday.Store {
 		}
 		return float64(size)
 	}))
+	if db, ok := store.(*postgres.Store); ok {
+		registry.MustRegister(pool{db.Stats})
+	}
 	return m
+}
+
+// pool shows the connections with a database, and how puts share statements.
+type pool struct{ stats func() postgres.Stats }
+
+var (
+	poolConnections = prometheus.NewDesc("birthday_store_connections", "Connections with the database, by state: idle or busy.", []string{"state"}, nil)
+	poolLimit       = prometheus.NewDesc("birthday_store_connections_max", "Most connections with the database at once.", nil, nil)
+	poolConnects    = prometheus.NewDesc("birthday_store_connects_total", "Connections that were begun.", nil, nil)
+	poolDropped     = prometheus.NewDesc("birthday_store_dropped_total", "Connections that turned out to be useless, as after a failover.", nil, nil)
+	poolWaits       = prometheus.NewDesc("birthday_store_waits_total", "Calls that found no idle connection.", nil, nil)
+	poolWaited      = prometheus.NewDesc("birthday_store_wait_seconds_total", "Time that calls waited for a connection.", nil, nil)
+	poolRetries     = prometheus.NewDesc("birthday_store_retries_total", "Calls that were tried a second time.", nil, nil)
+	poolPuts        = prometheus.NewDesc("birthday_store_puts_total", "Puts that succeeded.", nil, nil)
+	poolStatements  = prometheus.NewDesc("birthday_store_put_statements_total", "Statements that puts were tried in, many in one.", nil, nil)
+)
+
+// Describe is what a registry asks first.
+func (p pool) Describe(descriptions chan<- *prometheus.Desc) {
+	prometheus.DescribeByCollect(p, descriptions)
+}
+
+// Collect gives the figures.
+func (p pool) Collect(metrics chan<- prometheus.Metric) {
+	s := p.stats()
+	gauge := func(d *prometheus.Desc, value int64, labels ...string) {
+		metrics <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(value), labels...)
+	}
+	counter := func(d *prometheus.Desc, value float64) {
+		metrics <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, value)
+	}
+	gauge(poolConnections, s.Idle, "idle")
+	gauge(poolConnections, s.Busy, "busy")
+	gauge(poolLimit, s.Max)
+	counter(poolConnects, float64(s.Connects))
+	counter(poolDropped, float64(s.Dropped))
+	counter(poolWaits, float64(s.Waits))
+	counter(poolWaited, s.Waited.Seconds())
+	counter(poolRetries, float64(s.Retries))
+	counter(poolPuts, float64(s.Puts))
+	counter(poolStatements, float64(s.Statements))
 }
 
 // errPanic is the result of a call until it returns.

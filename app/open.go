@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 
 	"birthday-demo/app/birthday"
+	"birthday-demo/app/people"
 	"birthday-demo/app/store/bolt"
+	"birthday-demo/app/store/postgres"
 )
 
 // store is what the commands need of a store beside its contract.
@@ -15,27 +19,69 @@ type store interface {
 	birthday.Store
 	// PutAll commits people who are sorted by username, each once.
 	PutAll(ctx context.Context, people []birthday.Person) error
-	// Backup writes a consistent copy.
-	Backup(w io.Writer) (int64, error)
 	// Size is in bytes.
 	Size() (int64, error)
 }
 
-// openStore opens the store that a setting names, or makes it. It calls onFail
-// when the store can no longer be trusted and the process should end.
-func openStore(name string, onFail func(error)) (store, error) {
-	s, err := bolt.Open(name, onFail)
+// copier is a store in a file that can be copied while it is in use.
+type copier interface {
+	// Backup writes a consistent copy.
+	Backup(w io.Writer) (int64, error)
+}
+
+// openStore opens the store that the settings name: a file, which it makes when
+// there is none, or a database, which need not be there yet. It calls onFail when
+// the store can no longer be trusted and the process should end.
+func openStore(ctx context.Context, s *settings, onFail func(error)) (store, error) {
+	if s.inDatabase() {
+		db, err := postgres.Open(ctx, s.Store, s.database())
+		if err != nil {
+			return nil, err
+		}
+		return db, nil
+	}
+	file, err := bolt.Open(s.Store, onFail)
 	if err != nil {
 		return nil, err // it says what was tried, on what, and what to do
 	}
-	return s, nil
+	return file, nil
 }
 
-// openExisting opens a store for a command, and makes none. A disk that fails
-// shows in the error of the call that it fails.
-func openExisting(name string) (store, error) {
-	if _, err := os.Stat(name); err != nil {
-		return nil, fmt.Errorf("there is no store at %s: name it with --store, or ask a running service with --admin: %w", name, err)
+// database is what a database needs beside its URL.
+func (s *settings) database() postgres.Options {
+	return postgres.Options{PasswordFile: s.StorePasswordFile}
+}
+
+// openForCommand opens the store for a command, which must find a database ready:
+// nobody waits for it to come. A disk that fails shows in the error of the call
+// that it fails.
+func openForCommand(ctx context.Context, s *settings) (store, error) {
+	opened, err := openStore(ctx, s, func(error) {})
+	if err != nil || !s.inDatabase() {
+		return opened, err
 	}
-	return openStore(name, func(error) {})
+	if err := opened.Ping(ctx); err != nil {
+		return nil, errors.Join(err, opened.Close())
+	}
+	return opened, nil
+}
+
+// openExisting is openForCommand, and makes no file.
+func openExisting(ctx context.Context, s *settings) (store, error) {
+	if s.inDatabase() {
+		return openForCommand(ctx, s)
+	}
+	if _, err := os.Stat(s.Store); err != nil {
+		return nil, fmt.Errorf("there is no store at %s: name it with --store, or ask a running service with --admin: %w", s.Store, err)
+	}
+	return openForCommand(ctx, s)
+}
+
+// everyoneIn reads everyone in a store for a command: as they were at one moment
+// where that takes a snapshot, else a page after the other.
+func everyoneIn(ctx context.Context, s store) iter.Seq2[birthday.Person, error] {
+	if db, ok := s.(*postgres.Store); ok {
+		return db.All(ctx)
+	}
+	return people.All(ctx, s)
 }

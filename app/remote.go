@@ -26,7 +26,7 @@ type source struct {
 // define adds the flags to a command.
 func (s *source) define(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&s.admin, "admin", "", "ask the service whose internal port has this `URL`, like http://localhost:8081")
-	s.settings.share(cmd, "store", "admin-tokens-file")
+	s.settings.share(cmd, "store", "store-password-file", "admin-tokens-file")
 }
 
 // share gives a command some of the settings as flags.

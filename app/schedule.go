@@ -16,7 +16,7 @@ import (
 // schedule makes copies of the store while the service runs, and keeps the
 // newest.
 type schedule struct {
-	store  store
+	store  copier
 	folder string
 	every  time.Duration
 	keep   int

@@ -98,17 +98,14 @@ func serve(ctx context.Context, w world, s *settings) error {
 func (p parts) run(ctx context.Context, stops *closers) (err error) {
 	s := p.settings
 	failed := make(chan error, 3) // the store and the two ports: the first ends the wait
-	p.store, err = openOrLeave(ctx, s.Store, func(err error) { failed <- err })
+	p.store, err = openOrLeave(ctx, s, func(err error) { failed <- err })
 	if err != nil {
 		return err
 	}
 	stops.add("close the store", func(ctx context.Context) error { return within(ctx, p.store.Close) })
-	p.ready = admin.NewReadiness(p.store.Ping)
-	sweep(filepath.Dir(s.Store), p.now(), p.log)
-	if s.BackupDir != "" {
-		_ = os.Mkdir(s.BackupDir, 0o700) // where that fails, the copies tell
-		sweep(s.BackupDir, p.now(), p.log)
-		stops.add("stop the scheduled copies", p.startCopies(ctx))
+	p.ready = admin.NewReadiness(tellChanges(p.log, p.store.Ping))
+	if file, ok := p.store.(copier); ok {
+		p.startCopies(ctx, file, stops)
 	}
 
 	adminListener, err := p.listen("internal", s.AdminListen)
@@ -133,6 +130,7 @@ func (p parts) run(ctx context.Context, stops *closers) (err error) {
 		return nil
 	})
 	p.ready.Up()
+	_ = p.ready.Check(ctx) // it is logged; the service waits for its database
 	p.notify(daemon.SdNotifyReady)
 	go keepAlive(ctx, p.notify)
 	p.announce(public.Addr(), internal.Addr())
@@ -219,9 +217,7 @@ func (p parts) admin(loopback bool) http.Handler {
 		Tokens:   p.tokens.admin,
 		Loopback: loopback,
 		Data: admin.Data{
-			Backup: func(ctx context.Context, compact bool) (*os.File, error) {
-				return copyForClient(ctx, p.store, filepath.Dir(p.settings.Store), compact)
-			},
+			Backup: p.backup,
 			Export: func(ctx context.Context, format string) (string, func(io.Writer) error, error) {
 				return everyone(ctx, p.store, format)
 			},
@@ -233,10 +229,45 @@ func (p parts) admin(loopback bool) http.Handler {
 	})
 }
 
-// startCopies starts the scheduled copies, and gives how they are stopped.
-func (p parts) startCopies(ctx context.Context) (stop func(context.Context) error) {
+// backup makes a copy for a client of the internal port.
+func (p parts) backup(ctx context.Context, compact bool) (*os.File, error) {
+	file, ok := p.store.(copier)
+	if !ok {
+		return nil, &httpd.Refusal{
+			Status: http.StatusNotFound,
+			Detail: "people are in a PostgreSQL database: copy that, with `backup --store` and its URL, or by its own means",
+		}
+	}
+	return copyForClient(ctx, file, filepath.Dir(p.settings.Store), compact)
+}
+
+// tellChanges logs when a store stops working, and when it works again.
+func tellChanges(log *slog.Logger, ping func(context.Context) error) func(context.Context) error {
+	working := true
+	return func(ctx context.Context) error { // admin.Readiness calls it once at a time
+		err := ping(ctx)
+		switch {
+		case err != nil && working:
+			log.Error("not ready: the store does not work", "error", err)
+		case err == nil && !working:
+			log.Info("ready: the store works again")
+		}
+		working = err == nil
+		return err
+	}
+}
+
+// startCopies removes what a crash has left beside the file, and starts the
+// scheduled copies where they are wanted.
+func (p parts) startCopies(ctx context.Context, file copier, stops *closers) {
 	s := p.settings
-	copies := &schedule{store: p.store, folder: s.BackupDir, every: s.BackupEvery, keep: s.BackupKeep, now: p.now, log: p.log}
+	sweep(filepath.Dir(s.Store), p.now(), p.log)
+	if s.BackupDir == "" {
+		return
+	}
+	_ = os.Mkdir(s.BackupDir, 0o700) // where that fails, the copies tell
+	sweep(s.BackupDir, p.now(), p.log)
+	copies := &schedule{store: file, folder: s.BackupDir, every: s.BackupEvery, keep: s.BackupKeep, now: p.now, log: p.log}
 	copies.register(p.registry)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stopped := make(chan struct{})
@@ -244,11 +275,11 @@ func (p parts) startCopies(ctx context.Context) (stop func(context.Context) erro
 		defer close(stopped)
 		copies.run(ctx)
 	}()
-	return func(context.Context) error {
+	stops.add("stop the scheduled copies", func(context.Context) error {
 		cancel()
 		<-stopped
 		return nil
-	}
+	})
 }
 
 // announce says in one line what was started, and to a person how to try it.
@@ -324,14 +355,14 @@ func loadTokens(s *settings, log *slog.Logger) (t tokens, err error) {
 
 // openOrLeave opens the store, unless ctx ends first: another process may have it
 // for some time.
-func openOrLeave(ctx context.Context, name string, onFail func(error)) (store, error) {
+func openOrLeave(ctx context.Context, settings *settings, onFail func(error)) (store, error) {
 	type result struct {
 		store
 		err error
 	}
 	done := make(chan result, 1)
 	go func() {
-		s, err := openStore(name, onFail)
+		s, err := openStore(ctx, settings, onFail)
 		done <- result{s, err}
 	}()
 	select {

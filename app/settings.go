@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"birthday-demo/app/birthday"
+	"birthday-demo/app/store/postgres"
 )
 
 // settings holds every setting once. The flag set is their table: help, the
@@ -28,7 +29,8 @@ type settings struct {
 	content map[string]string // of files, by flag, where a variable holds it instead
 
 	Listen, AdminListen                              string
-	Store                                            string
+	Store, StorePasswordFile                         string
+	AppUser, AppPassword                             string
 	TimeZone, LeapDay                                string
 	ASCIIUsernames                                   bool
 	WriteTokensFile, ReadTokensFile, AdminTokensFile string
@@ -60,7 +62,10 @@ func newSettings() *settings {
 	f.SortFlags = false
 	f.StringVar(&s.Listen, "listen", "localhost:8080", "`address` of the public port")
 	f.StringVar(&s.AdminListen, "admin-listen", "localhost:8081", "`address` of the internal port: health, readiness, metrics")
-	f.StringVar(&s.Store, "store", "birthday.db", "bbolt `file` to keep people in")
+	f.StringVar(&s.Store, "store", "birthday.db", "bbolt `file` to keep people in, or postgres:// URL of a database")
+	f.StringVar(&s.StorePasswordFile, "store-password-file", "", "`file` with the database's password, read again for each connection")
+	f.StringVar(&s.AppUser, "app-user", "", "database `role` that `migrate up` lets serve from there")
+	f.StringVar(&s.AppPassword, "app-password", "", "`password` that `migrate up` gives that role")
 	f.StringVar(&s.TimeZone, "time-zone", "UTC", "IANA `name` of the time zone whose date is today")
 	f.StringVar(&s.LeapDay, "leap-day", string(birthday.Mar1), "when those born on 29 February celebrate in common years: mar1 or feb28")
 	f.BoolVar(&s.ASCIIUsernames, "ascii-usernames", false, "take only the letters A to Z and a to z in usernames")
@@ -82,6 +87,7 @@ func newSettings() *settings {
 	f.BoolVar(&s.Pprof, "pprof", false, "serve Go's profiles on the internal port")
 	f.StringVar(&s.SentryDSN, "sentry-dsn", "", "`DSN` of Sentry, which is then told of errors")
 	s.annotate("store", secret, "password") // of a database's URL
+	s.annotate("app-password", secret, "whole")
 	s.annotate("sentry-dsn", secret, "whole")
 	s.annotate("sentry-dsn", also, "SENTRY_DSN")
 	s.annotate("listen", also, "PORT")
@@ -204,12 +210,7 @@ func (s *settings) checkAddresses(fault faultFunc) {
 }
 
 func (s *settings) checkNames(fault faultFunc) {
-	switch {
-	case s.Store == "":
-		fault("store", "it is empty; name a file")
-	case strings.Contains(s.Store, "://"):
-		fault("store", "this version keeps people in a bbolt file only; name a file")
-	}
+	s.checkStore(fault)
 	for flag, path := range map[string]string{"write-tokens-file": s.WriteTokensFile, "read-tokens-file": s.ReadTokensFile, "admin-tokens-file": s.AdminTokensFile} {
 		if path == "" && s.content[flag] == "" && s.source[flag] != "default" { // a variable that should have held something
 			fault(flag, "it is empty; name a file, or leave it out")
@@ -227,6 +228,32 @@ func (s *settings) checkNames(fault faultFunc) {
 	if _, err := s.level(); err != nil {
 		fault("log-level", "%q is none of debug, info, warn, error", s.LogLevel)
 	}
+}
+
+func (s *settings) checkStore(fault faultFunc) {
+	switch {
+	case s.Store == "":
+		fault("store", "it is empty; name a file, or the postgres:// URL of a database")
+	case s.inDatabase():
+		if err := postgres.Check(s.Store); err != nil {
+			fault("store", "%v", err)
+		}
+		if s.BackupDir != "" {
+			fault("backup-dir", "scheduled copies are of a bbolt file; have the database make its own, or schedule `backup`")
+		}
+	case strings.Contains(s.Store, "://"):
+		fault("store", "this is neither a file nor a postgres:// URL")
+	case s.StorePasswordFile != "":
+		fault("store-password-file", "a bbolt file has no password; name a postgres:// URL with --store, or leave it out")
+	}
+	if s.AppPassword != "" && s.AppUser == "" {
+		fault("app-password", "name its role with --app-user")
+	}
+}
+
+// inDatabase says whether people are in a PostgreSQL database, not in a file.
+func (s *settings) inDatabase() bool {
+	return strings.HasPrefix(s.Store, "postgres://") || strings.HasPrefix(s.Store, "postgresql://")
 }
 
 func (s *settings) checkNumbers(fault faultFunc) {
@@ -285,10 +312,17 @@ func shown(f *pflag.Flag) string {
 	if !strings.Contains(value, "://") && !strings.Contains(value, "password") {
 		return value // a file
 	}
-	if u, err := url.Parse(value); err == nil && u.Host != "" {
-		return u.Redacted()
+	u, err := url.Parse(value)
+	if err != nil || !strings.Contains(value, "://") {
+		return masked
 	}
-	return masked
+	for _, name := range []string{"password", "sslpassword"} {
+		if query := u.Query(); query.Has(name) {
+			query.Set(name, masked)
+			u.RawQuery = query.Encode()
+		}
+	}
+	return u.Redacted()
 }
 
 // masked stands for what nobody should see, as url.URL.Redacted has it.

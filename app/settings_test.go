@@ -80,7 +80,12 @@ func TestAllFaultsAreToldAtOnce(t *testing.T) {
 func TestOtherFaults(t *testing.T) {
 	for args, fault := range map[string]string{
 		"--listen=localhost:1 --admin-listen=localhost:1": "different addresses",
-		"--store=postgres://u:canary@db/people":           "bbolt file only",
+		"--store=mysql://u:canary@db/people":              "neither a file nor a postgres:// URL",
+		"--store=postgres://u:canary@db:port/people":      "store (from flag): cannot parse",
+		"--store=postgres://u:canary@db/p?sslmode=maybe":  "store (from flag): cannot parse",
+		"--store=postgres://u:canary@db/p --backup-dir=x": "scheduled copies are of a bbolt file",
+		"--store-password-file=x":                         "a bbolt file has no password",
+		"--app-password=canary":                           "name its role",
 		"--store=":                                        "it is empty",
 		"--listen=localhost":                              "is no address",
 		"--listen=:70000":                                 "is no address",
@@ -98,14 +103,26 @@ func TestOtherFaults(t *testing.T) {
 }
 
 func TestSecretsAreMasked(t *testing.T) {
-	values, messages, err := configured(t, []string{"BIRTHDAY_STORE=postgres://u:canary@db/people"})
-	require.Error(t, err)
-	require.Equal(t, "postgres://u:xxxxx@db/people", values["store"][0])
-	require.NotContains(t, fmt.Sprint(values, messages, err), "canary")
-	for _, odd := range []string{"postgres://u:canary%zz@db/people", "postgresql://u:canary@[::1/people", "host=db password=canary", "mysql://canary@x"} {
-		values, messages, err := configured(t, []string{"BIRTHDAY_STORE=" + odd})
-		require.NotContains(t, strings.ReplaceAll(fmt.Sprint(values, messages, err), "mysql://canary@x", ""), "canary", odd)
+	for url, shown := range map[string]string{
+		"postgres://u:canary@db/people":                                "postgres://u:xxxxx@db/people",
+		"postgresql://u:canary@one,two:5433/people":                    "postgresql://u:xxxxx@one,two:5433/people",
+		"postgres://u@db/people?password=canary&sslmode=require":       "postgres://u@db/people?password=xxxxx&sslmode=require",
+		"postgres:///people?host=/run/postgresql&sslpassword=canary":   "postgres:///people?host=%2Frun%2Fpostgresql&sslpassword=xxxxx",
+		"postgres://u:canary@db/people?target_session_attrs=no-canary": "",
+		"postgres://u:canary%zz@db/people":                             "xxxxx",
+		"postgresql://u:canary@[::1/people":                            "xxxxx",
+		"host=db password=canary":                                      "xxxxx",
+		"mysql://u:canary@x":                                           "mysql://u:xxxxx@x",
+	} {
+		values, messages, err := configured(t, []string{"BIRTHDAY_STORE=" + url})
+		if shown != "" {
+			require.Equal(t, shown, values["store"][0])
+		}
+		require.NotContains(t, strings.ReplaceAll(fmt.Sprint(values, messages, err), "no-canary", ""), "canary", url)
 	}
+	values, messages, err := configured(t, []string{"BIRTHDAY_APP_USER=u", "BIRTHDAY_APP_PASSWORD=canary"})
+	require.NoError(t, err)
+	require.NotContains(t, fmt.Sprint(values, messages), "canary")
 	var out testkit.Output
 	require.NoError(t, run(t.Context(), testWorld(&out, &out, []string{"BIRTHDAY_STORE=postgres://u:canary@db/people"}, "--help")))
 	require.NotContains(t, out.String(), "canary")

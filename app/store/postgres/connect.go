@@ -42,6 +42,13 @@ const (
 // caller has gone: it mostly ends in that time, and the connection need not.
 const endTimeout = time.Second
 
+// Check gives what is wrong with a URL, without its password. It connects to
+// nobody.
+func Check(url string) error {
+	_, err := poolConfig(url, Options{})
+	return err
+}
+
 // poolConfig makes the configuration of a pool.
 func poolConfig(url string, o Options) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(url)

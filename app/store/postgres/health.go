@@ -38,11 +38,11 @@ func (s *Store) Ping(ctx context.Context) error {
 			return err
 		}
 		schema, err := readSchema(ctx, conn)
+		if err == nil {
+			err = schema.Err()
+		}
 		if err != nil {
 			return err
-		}
-		if schema.Have < schema.Want {
-			return &SchemaError{schema.Have, schema.Want}
 		}
 		return demand(ctx, conn, selectAllowed, errNotAllowed)
 	})

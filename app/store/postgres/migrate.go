@@ -36,6 +36,14 @@ type Schema struct {
 	Pending []string `json:"pending"` // the steps between
 }
 
+// Err is a *SchemaError when the database is behind, else nil.
+func (s Schema) Err() error {
+	if s.Have < s.Want {
+		return &SchemaError{s.Have, s.Want}
+	}
+	return nil
+}
+
 // SchemaError says that a database is behind this program.
 type SchemaError struct{ Have, Want int64 }
 
