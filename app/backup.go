@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"birthday-demo/app/store/bolt"
+	"birthday-demo/app/store/postgres"
 )
 
 func backupCommand(w world, s *settings) *cobra.Command {
@@ -19,8 +20,9 @@ func backupCommand(w world, s *settings) *cobra.Command {
 		Use:   "backup FILE|-",
 		Short: "Copy the store, also while the service writes",
 		Long: "Writes a consistent copy of the bbolt file: of a stopped one, or of a running\n" +
-			"service's with --admin. The copy is verified before the file gets its name. With\n" +
-			"--compact nothing remains in it of people who were erased.",
+			"service's with --admin. Of a database it writes a dump, which needs pg_dump and\n" +
+			"pg_restore. The copy is verified before the file gets its name. With --compact\n" +
+			"nothing remains in it of people who were erased; in a dump nothing ever does.",
 		Example: "  app backup --admin http://localhost:8081 /backup/birthday.db",
 		Args:    oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -52,7 +54,11 @@ func (b *backup) run(ctx context.Context, w world, path string) error {
 		folder = os.TempDir()
 	}
 	bar := newProgress(w, b.quiet, "copying", -1)
-	name, report, err := makeCopy(ctx, folder, b.compact && b.admin == "", func(out io.Writer) error {
+	compact, verify := b.compact && b.admin == "", verifyFile
+	if b.ofDatabase() {
+		compact, verify = false, verifyDump
+	}
+	name, report, err := makeCopy(ctx, folder, compact, verify, func(out io.Writer) error {
 		return b.copy(ctx, bar.writer(out))
 	})
 	bar.done()
@@ -71,8 +77,14 @@ func (b *backup) run(ctx context.Context, w world, path string) error {
 	return b.say(w, report, "copied and verified: %d bytes, people: %d", report.Bytes, report.People)
 }
 
-// copy writes the copy of a running service or of a stopped store.
+// ofDatabase says whether the copy is to be of a database.
+func (b *backup) ofDatabase() bool { return b.admin == "" && b.settings.inDatabase() }
+
+// copy writes the copy of a running service, of a stopped store or of a database.
 func (b *backup) copy(ctx context.Context, out io.Writer) error {
+	if b.ofDatabase() {
+		return postgres.Dump(ctx, b.settings.Store, b.settings.database(), out)
+	}
 	if b.admin == "" {
 		return orAsk(bolt.Copy(b.settings.Store, out))
 	}
@@ -98,16 +110,29 @@ func copyOut(name string, out io.Writer) error {
 	return errors.Join(err, file.Close())
 }
 
+// verify reads a copy to its end, and tells what it holds.
+type verify func(ctx context.Context, path string) (bolt.Report, error)
+
+func verifyFile(_ context.Context, path string) (bolt.Report, error) { return bolt.Verify(path) }
+
+func verifyDump(ctx context.Context, path string) (report bolt.Report, err error) {
+	if report.People, err = postgres.VerifyDump(ctx, path); err != nil {
+		return report, err
+	}
+	report.Bytes, err = fileSize(path)
+	return report, err
+}
+
 // makeCopy makes a copy of a store in a folder, packed if that is wanted, and
 // syncs and verifies it. The caller renames or removes it.
-func makeCopy(ctx context.Context, folder string, compact bool, write func(io.Writer) error) (name string, report bolt.Report, err error) {
+func makeCopy(ctx context.Context, folder string, compact bool, verify verify, write func(io.Writer) error) (name string, report bolt.Report, err error) {
 	temp, err := writeCopy(ctx, folder, compact, write)
 	if err != nil {
 		return "", report, err
 	}
 	synced := make(chan error, 1)
 	go func() { synced <- syncFile(temp) }() // the disk writes while we read
-	report, err = bolt.Verify(temp)
+	report, err = verify(ctx, temp)
 	err = errors.Join(err, <-synced, ctx.Err())
 	if err != nil {
 		return "", report, fmt.Errorf("verify the copy: %w", calling(temp, "the copy", errors.Join(err, os.Remove(temp))))

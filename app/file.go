@@ -76,6 +76,15 @@ func writeFile(w world, path string, write func(io.Writer) error) (err error) {
 	return rename(file.Name(), path)
 }
 
+// fileSize is in bytes.
+func fileSize(path string) (int64, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
 // syncFile makes what a file holds durable.
 func syncFile(path string) error {
 	file, err := os.Open(path) //nolint:gosec // our own temporary file

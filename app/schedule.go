@@ -114,7 +114,7 @@ func sweep(folder string, now time.Time, log *slog.Logger) {
 // copy makes one copy, verified, and removes those that are too many.
 func (c *schedule) copy() error {
 	begin := c.now()
-	name, report, err := makeCopy(context.Background(), c.folder, false, func(out io.Writer) error {
+	name, report, err := makeCopy(context.Background(), c.folder, false, verifyFile, func(out io.Writer) error {
 		_, err := c.store.Backup(out)
 		return err
 	})

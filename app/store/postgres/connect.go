@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"strconv"
@@ -78,6 +79,9 @@ func poolConfig(url string, o Options) (*pgxpool.Config, error) {
 // connConfig has connections lead to a server that takes writes, even when the
 // URL does not ask for it: a read from another could miss what was just written.
 func connConfig(config *pgx.ConnConfig) {
+	maps.DeleteFunc(config.RuntimeParams, func(name, _ string) bool {
+		return strings.HasPrefix(name, "pool_") // where there is no pool, the URL may be the service's all the same
+	})
 	if config.ValidateConnect == nil {
 		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}

@@ -1,0 +1,251 @@
+package postgres
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// lockWrites keeps writers out, and lets readers in.
+const (
+	lockWrites      = `LOCK TABLE people IN SHARE ROW EXCLUSIVE MODE`
+	selectAnybody   = `SELECT EXISTS (SELECT FROM people)`
+	deleteEverybody = `DELETE FROM people`
+)
+
+var (
+	// ErrNotEmpty says that a database holds people whom a restore would replace.
+	ErrNotEmpty = errors.New("the database holds people")
+
+	errNoPeople = errors.New("this is no copy of people")
+)
+
+// Dump writes the table of people, as it is at one moment, in the custom format of
+// pg_dump, while others write on.
+func Dump(ctx context.Context, url string, o Options, out io.Writer) error {
+	address, password, err := forPrograms(url, o)
+	if err != nil {
+		return err
+	}
+	cmd, err := client(ctx, "pg_dump", "--format=custom", "--table=people", "--no-password", "--dbname="+address)
+	if err != nil {
+		return err
+	}
+	if password != "" {
+		cmd.Env = append(os.Environ(), "PGPASSWORD="+password)
+	}
+	cmd.Stdout = out
+	return finish(cmd, cmd.Run())
+}
+
+// VerifyDump reads a dump to its end, and gives how many people it holds.
+func VerifyDump(ctx context.Context, path string) (people int, err error) {
+	d, err := readDump(ctx, path)
+	if err != nil {
+		return 0, err
+	}
+	_, err = io.Copy(io.Discard, d)
+	return d.people, errors.Join(err, d.close())
+}
+
+// Restore puts the people of a dump in the place of all there are, in one step: a
+// database that holds people is refused with ErrNotEmpty unless force is given.
+// Meanwhile people can be read, and not be written. The schema must be there, and
+// may be newer than the dump's. It gives how many people there are then.
+func Restore(ctx context.Context, url string, o Options, path string, force bool) (people int, err error) {
+	config, err := migrateConfig(url, o)
+	if err == nil {
+		config.RuntimeParams["application_name"] = "birthday-demo restore"
+		err = session(ctx, config, func(conn *pgx.Conn) error {
+			schema, err := readSchema(ctx, conn)
+			if err == nil {
+				err = schema.Err()
+			}
+			if err != nil {
+				return err
+			}
+			return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+				if err := makeRoom(ctx, tx, force); err != nil {
+					return err
+				}
+				people, err = copyIn(ctx, tx, path)
+				return err
+			})
+		})
+	}
+	if err != nil {
+		return 0, fmt.Errorf("restore %s: %w", path, explain(err))
+	}
+	return people, nil
+}
+
+// makeRoom empties the table, unless nobody allowed that.
+func makeRoom(ctx context.Context, tx pgx.Tx, force bool) error {
+	if _, err := tx.Exec(ctx, lockWrites); err != nil {
+		return err
+	}
+	var anybody bool
+	if err := tx.QueryRow(ctx, selectAnybody).Scan(&anybody); err != nil || !anybody {
+		return err
+	}
+	if !force {
+		return fmt.Errorf("%w; use --force to replace them", ErrNotEmpty)
+	}
+	_, err := tx.Exec(ctx, deleteEverybody)
+	return err
+}
+
+// copyIn puts the rows of a dump into the empty table.
+func copyIn(ctx context.Context, tx pgx.Tx, path string) (people int, err error) {
+	d, err := readDump(ctx, path)
+	if err != nil {
+		return 0, err
+	}
+	_, err = tx.Conn().PgConn().CopyFrom(ctx, d, "COPY people ("+d.columns+") FROM STDIN")
+	return d.people, errors.Join(d.close(), err) // a broken dump is the better reason
+}
+
+// dump reads the rows of people out of a dump, as COPY writes them.
+type dump struct {
+	cmd     *exec.Cmd
+	output  *bufio.Reader
+	columns string // like username, date_of_birth
+	people  int    // rows so far
+	row     []byte // what is left of one
+	end     bool
+}
+
+// copyStart begins the rows in what pg_restore writes, and copyEnd ends them.
+var copyStart = regexp.MustCompile(`^COPY \S*\bpeople"? \(([a-z_, ]+)\) FROM stdin;\n$`)
+
+const copyEnd = "\\.\n"
+
+// readDump lets pg_restore read a dump, up to the rows of people.
+func readDump(ctx context.Context, path string) (*dump, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, err
+	}
+	cmd, err := client(ctx, "pg_restore", "--data-only", "--table=people", "--file=-", path)
+	if err != nil {
+		return nil, err
+	}
+	output, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	d := &dump{cmd: cmd, output: bufio.NewReaderSize(output, 1<<20)}
+	for {
+		line, err := d.output.ReadString('\n')
+		if err != nil {
+			if err = d.close(); err == nil {
+				err = errNoPeople
+			}
+			return nil, err
+		}
+		if found := copyStart.FindStringSubmatch(line); found != nil {
+			d.columns = found[1]
+			return d, nil
+		}
+	}
+}
+
+// Read gives the rows, and ends with them.
+func (d *dump) Read(p []byte) (n int, err error) {
+	for n < len(p) && !d.end {
+		if len(d.row) == 0 {
+			row, err := d.output.ReadSlice('\n')
+			if err != nil {
+				return n, fmt.Errorf("the copy ends too early: %w", io.ErrUnexpectedEOF)
+			}
+			if string(row) == copyEnd {
+				d.end = true
+				break
+			}
+			d.row = row
+			d.people++
+		}
+		copied := copy(p[n:], d.row)
+		n, d.row = n+copied, d.row[copied:]
+	}
+	if n == 0 && d.end {
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// close ends pg_restore, whose judgement of the dump comes last.
+func (d *dump) close() error {
+	_, err := io.Copy(io.Discard, d.output)
+	return finish(d.cmd, errors.Join(err, d.cmd.Wait()))
+}
+
+// client makes the command of a client program of PostgreSQL.
+func client(ctx context.Context, name string, arguments ...string) (*exec.Cmd, error) {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return nil, fmt.Errorf("there is no %s here: install PostgreSQL's client programs (Debian's package postgresql-client), "+
+			"of the server's version or a newer one; or use export and import, which need none: %w", name, err)
+	}
+	cmd := exec.CommandContext(ctx, path, arguments...) //nolint:gosec // the operator names what it is about
+	cmd.Stderr = new(bytes.Buffer)
+	return cmd, nil
+}
+
+// finish gives the error of a command with what it said.
+func finish(cmd *exec.Cmd, err error) error {
+	if err == nil {
+		return nil
+	}
+	said, _ := cmd.Stderr.(*bytes.Buffer)
+	return fmt.Errorf("%s: %w: %s", cmd.Args[0], err, strings.TrimSpace(said.String()))
+}
+
+// parameters of a URL that the programs know as well; they refuse the others.
+var parameters = []string{
+	"application_name", "connect_timeout", "host", "krbsrvname", "passfile", "port", "service", "sslcert", "sslkey",
+	"sslmode", "sslrootcert", "sslsni", "target_session_attrs", "user",
+}
+
+// forPrograms makes of our URL one for the programs of PostgreSQL, without the
+// password: everybody may see how a program was called.
+func forPrograms(text string, o Options) (address, password string, err error) {
+	config, err := pgx.ParseConfig(text)
+	if err != nil {
+		return "", "", err // without the password
+	}
+	if err := o.password(context.Background(), config); err != nil {
+		return "", "", err
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return "", "", errors.New("cannot parse the URL") // its text has the password
+	}
+	if u.User != nil {
+		u.User = url.User(u.User.Username())
+	}
+	query := u.Query()
+	for name := range query {
+		if !slices.Contains(parameters, name) {
+			query.Del(name)
+		}
+	}
+	if !query.Has("target_session_attrs") {
+		query.Set("target_session_attrs", "read-write")
+	}
+	u.RawQuery = query.Encode()
+	return u.String(), config.Password, nil
+}

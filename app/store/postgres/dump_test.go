@@ -1,0 +1,160 @@
+package postgres_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"birthday-demo/app/birthday"
+	"birthday-demo/app/store/postgres"
+	"birthday-demo/app/store/postgres/pgtest"
+	"birthday-demo/app/testkit"
+)
+
+// dumped makes a dump of the database at url, and gives its path.
+func dumped(t *testing.T, url string, o postgres.Options) string {
+	t.Helper()
+	testkit.Needs(t, "pg_dump", "postgresql-client")
+	var out bytes.Buffer
+	require.NoError(t, postgres.Dump(t.Context(), url, o, &out))
+	path := filepath.Join(t.TempDir(), "people.dump")
+	require.NoError(t, os.WriteFile(path, out.Bytes(), 0o600))
+	return path
+}
+
+// everyone reads all people of a store.
+func everyone(t *testing.T, s *postgres.Store) (people []birthday.Person) {
+	t.Helper()
+	for p, err := range s.All(t.Context()) {
+		require.NoError(t, err)
+		people = append(people, p)
+	}
+	return people
+}
+
+func TestDumpAndRestore(t *testing.T) {
+	s, url := fresh(t)
+	people := append(crowd(1_000, 1990), person(t, "ñandú", "0001-01-01"), person(t, "さくら", "1990-05-17"))
+	require.NoError(t, s.PutAll(t.Context(), people))
+	path := dumped(t, url, postgres.Options{})
+	n, err := postgres.VerifyDump(t.Context(), path)
+	require.NoError(t, err)
+	require.Len(t, people, n)
+
+	other, otherURL := fresh(t)
+	n, err = postgres.Restore(t.Context(), otherURL, postgres.Options{}, path, false)
+	require.NoError(t, err)
+	require.Len(t, people, n)
+	require.Equal(t, people, everyone(t, other))
+
+	require.NoError(t, other.Put(t.Context(), person(t, "newcomer", "1990-05-17")))
+	_, err = postgres.Restore(t.Context(), otherURL, postgres.Options{}, path, false)
+	require.ErrorIs(t, err, postgres.ErrNotEmpty)
+	require.ErrorContains(t, err, "--force")
+	require.Len(t, everyone(t, other), len(people)+1, "a refusal changes nothing")
+	_, err = postgres.Restore(t.Context(), otherURL, postgres.Options{}, path, true)
+	require.NoError(t, err)
+	require.Equal(t, people, everyone(t, other))
+}
+
+func TestADumpOfNobody(t *testing.T) {
+	_, url := fresh(t)
+	path := dumped(t, url, postgres.Options{})
+	s, url := fresh(t)
+	n, err := postgres.Restore(t.Context(), url, postgres.Options{}, path, false)
+	require.NoError(t, err)
+	require.Zero(t, n)
+	require.NoError(t, s.Ping(t.Context()))
+}
+
+// TestTheServicesRoleMayDump also has a URL with all that the programs of
+// PostgreSQL do not know, and a password that only the file has.
+func TestTheServicesRoleMayDump(t *testing.T) {
+	server := pgtest.Shared(t)
+	database := empty(t, server)
+	_, err := postgres.Migrate(t.Context(), server.URL(database), postgres.Options{}, postgres.Role{Name: "dumper", Password: "canary"})
+	require.NoError(t, err)
+	password := filepath.Join(t.TempDir(), "password")
+	require.NoError(t, os.WriteFile(password, []byte("canary\n"), 0o600))
+	o := postgres.Options{PasswordFile: password}
+	url := server.URLOf(database, "dumper", "wrong") + "&pool_max_conns=3&statement_timeout=1234"
+	s := openWith(t, url, o)
+	require.NoError(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")))
+	path := dumped(t, url, o)
+	n, err := postgres.Restore(t.Context(), url, o, path, true)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+}
+
+// TestADamagedDumpIsRefused cuts a dump everywhere, and flips a bit of its data.
+func TestADamagedDumpIsRefused(t *testing.T) {
+	s, url := fresh(t)
+	people := crowd(2_000, 1990)
+	require.NoError(t, s.PutAll(t.Context(), people))
+	path := dumped(t, url, postgres.Options{})
+	whole, err := os.ReadFile(path)
+	require.NoError(t, err)
+	refused := func(content []byte) {
+		require.NoError(t, os.WriteFile(path, content, 0o600))
+		_, err := postgres.VerifyDump(t.Context(), path)
+		require.Error(t, err)
+		_, err = postgres.Restore(t.Context(), url, postgres.Options{}, path, true)
+		require.Error(t, err)
+	}
+	for end := 0; end < len(whole); end += len(whole) / 20 {
+		refused(whole[:end])
+	}
+	flipped := bytes.Clone(whole)
+	flipped[len(flipped)-len(flipped)/4] ^= 1 // amid the rows, which are compressed
+	refused(flipped)
+	refused([]byte("username,dateOfBirth\n"))
+	require.Equal(t, people, everyone(t, s), "a refusal changes nothing")
+	_, err = postgres.VerifyDump(t.Context(), filepath.Join(t.TempDir(), "missing"))
+	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+func TestWhatIsNoDumpOfPeopleIsRefused(t *testing.T) {
+	_, url := fresh(t)
+	path := dumped(t, url, postgres.Options{})
+	other, err := exec.Command("pg_dump", "--format=custom", "--table=goose_db_version", "--dbname="+url).Output()
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, other, 0o600))
+	_, err = postgres.VerifyDump(t.Context(), path)
+	require.ErrorContains(t, err, "no copy of people")
+
+	url = pgtest.Empty(t)
+	err = postgres.Dump(t.Context(), url, postgres.Options{}, new(bytes.Buffer))
+	require.ErrorContains(t, err, "no matching tables")
+	_, err = postgres.Restore(t.Context(), url, postgres.Options{}, path, false)
+	var behind *postgres.SchemaError
+	require.ErrorAs(t, err, &behind)
+}
+
+// TestARestoreIsOneStep reads while one is at work.
+func TestARestoreIsOneStep(t *testing.T) {
+	s, url := fresh(t)
+	require.NoError(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")))
+	path := dumped(t, url, postgres.Options{})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	require.NoError(t, s.Put(ctx, person(t, "bob", "1990-05-17")))
+	done := make(chan error, 1)
+	go func() {
+		_, err := postgres.Restore(ctx, url, postgres.Options{}, path, true)
+		done <- err
+	}()
+	for restored := false; !restored; {
+		people, err := s.After(ctx, "", 10)
+		require.NoError(t, err)
+		require.NotEmpty(t, people, "it takes one step")
+		restored = len(people) == 1
+	}
+	require.NoError(t, <-done)
+	require.NoError(t, s.Put(ctx, person(t, "bob", "1990-05-17")))
+}
