@@ -62,6 +62,20 @@ func start(t *testing.T, args ...string) *app {
 // startWith lets the test change the world.
 func startWith(t *testing.T, change func(*world), args ...string) *app {
 	t.Helper()
+	a := startUnready(t, change, args...)
+	a.untilReady()
+	return a
+}
+
+// untilReady waits until readiness is green.
+func (a *app) untilReady() {
+	a.t.Helper()
+	require.Eventually(a.t, func() bool { return a.get(a.internal+"/readyz") == "200 ready\n" }, 10*time.Second, time.Millisecond)
+}
+
+// startUnready waits until it serves, be it ready or not.
+func startUnready(t *testing.T, change func(*world), args ...string) *app {
+	t.Helper()
 	a := &app{t: t, done: make(chan error, 1)}
 	args = append([]string{"serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--log-level=debug"}, args...)
 	if !strings.Contains(strings.Join(args, " "), "--store") {
@@ -91,8 +105,8 @@ func startWith(t *testing.T, change func(*world), args ...string) *app {
 			t.Fatalf("it did not start: %v", err)
 		}
 	}
-	require.Eventually(t, func() bool { return a.get(a.internal+"/readyz") == "200 ready\n" }, 10*time.Second, time.Millisecond)
 	t.Cleanup(func() { a.cancel() })
+	require.Eventually(t, func() bool { return a.get(a.internal+"/readyz") != "503 not ready: starting\n" }, 10*time.Second, time.Millisecond)
 	return a
 }
 

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"birthday-demo/app/store/postgres/pgtest"
+	"birthday-demo/app/testkit"
+)
+
+// migrated gives the URL of a new database with a schema.
+func migrated(t *testing.T) string {
+	t.Helper()
+	url := pgtest.Empty(t)
+	_, messages, code := command(t, "", "migrate", "up", "--quiet", "--store="+url)
+	require.Zero(t, code, messages)
+	return url
+}
+
+func TestMigrate(t *testing.T) {
+	store := "--store=" + pgtest.Empty(t)
+	for _, tt := range []struct {
+		args             []string
+		code             int
+		stdout, messages string
+	}{
+		{[]string{"status"}, 6, "", "the schema is at version 0, and this program needs 1; missing: 00001_people\n" +
+			"error: the schema of the database is at version 0, and this program needs 1: run `migrate up`"},
+		{[]string{"up"}, 0, "", "the schema is at version 1, and this program needs 1\n"},
+		{[]string{"up", "--json", "-q"}, 0, `{"have":1,"want":1,"pending":[]}` + "\n", ""},
+		{[]string{"status"}, 0, "", "the schema is at version 1, and this program needs 1\n"},
+	} {
+		stdout, messages, code := command(t, "", append(append([]string{"migrate"}, tt.args...), store)...)
+		require.Equal(t, tt.code, code, messages)
+		require.Equal(t, tt.stdout, stdout)
+		require.Equal(t, tt.messages, messages)
+	}
+	for args, fault := range map[string]string{
+		"migrate":                            "say up or status",
+		"migrate down":                       `say up or status, not "down"`,
+		"migrate up people.db":               "unknown command",
+		"migrate up --store=people.db":       "a bbolt file has no schema",
+		"compact " + store:                   "compact is for a bbolt file",
+		"serve --backup-dir=copies " + store: "scheduled copies are of a bbolt file",
+	} {
+		_, messages, code := command(t, "", strings.Fields(args)...)
+		require.Equal(t, exitUsage, code, args)
+		require.Contains(t, messages, fault)
+	}
+}
+
+// TestADatabaseThatIsBehind starts before the migration: what needs the schema
+// says so, and the service goes on by itself when it is there.
+func TestADatabaseThatIsBehind(t *testing.T) {
+	store := "--store=" + pgtest.Empty(t)
+	for _, args := range [][]string{{"export"}, {"import"}, {"check"}} {
+		stdout, messages, code := command(t, threePeople, append(args, store)...)
+		require.Equal(t, exitSchema, code, messages)
+		require.Contains(t, stdout+messages, "run `migrate up`")
+	}
+	a := startUnready(t, nil, store)
+	require.Equal(t, "503 not ready: ping store: the schema of the database is at version 0, and this program needs 1: run `migrate up`\n",
+		a.get(a.internal+"/readyz"))
+	require.Contains(t, a.put("ana", "1990-05-17"), "503 ")
+	require.Equal(t, "200 ok\n", a.get(a.internal+"/healthz"))
+	_, messages, code := command(t, "", "migrate", "up", store)
+	require.Zero(t, code, messages)
+	a.untilReady()
+	require.Equal(t, "204 ", a.put("ana", "1990-05-17"))
+	require.NoError(t, a.stop())
+	require.Equal(t, 1, strings.Count(a.stderr.String(), "not ready: the store does not work"), "it is said once")
+	require.Equal(t, 1, strings.Count(a.stderr.String(), "ready: the store works again"))
+}
+
+// TestADatabaseThatIsAway starts, and stops, without one.
+func TestADatabaseThatIsAway(t *testing.T) {
+	pgtest.Need(t)
+	away, err := pgtest.NewProxy("127.0.0.1:1")
+	require.NoError(t, err)
+	require.NoError(t, away.Close())
+	store := "--store=postgres://u:canary@" + away.Address + "/people"
+	a := startUnready(t, nil, store)
+	require.Contains(t, a.get(a.internal+"/readyz"), "503 not ready: ping store: the store is unavailable for now")
+	response, err := client.Get(a.public + "/hello/ana")
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	require.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
+	require.Equal(t, "1", response.Header.Get("Retry-After"))
+	require.Contains(t, a.get(a.internal+"/metrics"), "\nbirthday_store_bytes -1\n")
+	require.NoError(t, a.stop())
+	require.NotContains(t, a.stderr.String(), "canary")
+	for _, command := range []string{"export", "import", "check", "backup -", "migrate status"} {
+		var out testkit.Output
+		w := testWorld(&out, &out, nil, append(strings.Fields(command), store)...)
+		w.stdin = strings.NewReader(threePeople)
+		err := run(t.Context(), w)
+		require.Equal(t, exitFailure, exitCode(err), command)
+		_, port, _ := strings.Cut(away.Address, ":")
+		require.Contains(t, fmt.Sprint(out.String(), err), port, command)
+		require.NotContains(t, fmt.Sprint(out.String(), err), "canary", command)
+	}
+}
+
+func TestServeAsARoleThatMayOnlyServe(t *testing.T) {
+	server := pgtest.Shared(t)
+	database, err := server.Database(t.Context())
+	require.NoError(t, err)
+	_, messages, code := command(t, "", "migrate", "up", "--store="+server.URL(database), "--app-user=server", "--app-password=canary")
+	require.Zero(t, code, messages)
+	password := filepath.Join(t.TempDir(), "password")
+	require.NoError(t, os.WriteFile(password, []byte("canary\n"), 0o600))
+	store := []string{"--store=" + server.URLOf(database, "server", "changed since"), "--store-password-file=" + password}
+	a := start(t, store...)
+	require.Equal(t, "204 ", a.put("ana", "1990-05-17"))
+	report, code := check(t, append(store, "--admin-listen="+a.internal[len("http://"):])...)
+	require.Zero(t, code, report)
+	require.Contains(t, report, "as server, takes reads and writes\n")
+	require.NoError(t, a.stop())
+	require.Error(t, server.Exec(t.Context(), database, "SET ROLE server; DROP TABLE people"))
+	require.NotContains(t, a.stderr.String()+report, "canary")
+}
+
+func TestCheckTellsWhatADatabasePromises(t *testing.T) {
+	server := pgtest.Start(t, pgtest.Options{Settings: map[string]string{"synchronous_standby_names": "standby"}})
+	for options, promise := range map[string]string{
+		"":                                 "ok     promise    a 204 is on the disk of the server and with a standby",
+		"&synchronous_commit=local":        "warn   promise    a 204 is synced to the server's disk before it is sent, and survives its crash; a failover",
+		"&synchronous_commit=off":          "warn   promise    a 204 may be lost when the server crashes",
+		"&synchronous_commit=remote_write": "ok     promise    ",
+	} {
+		report, code := check(t, "--store="+server.URL("postgres")+options)
+		require.Equal(t, exitSchema, code, report)
+		require.Contains(t, report, promise)
+		require.Contains(t, report, "warn   store      the connection is not encrypted")
+	}
+	report, code := check(t, "--store="+migrated(t)) // without standbys, and without fsync
+	require.Zero(t, code, report)
+	require.Contains(t, report, "fsync = off; turn both on")
+}
+
+func TestMovingOverToADatabaseAndBack(t *testing.T) {
+	file, database := "--store="+filepath.Join(t.TempDir(), "birthday.db"), "--store="+migrated(t)
+	_, messages, code := command(t, threePeople, "import", file)
+	require.Zero(t, code, messages)
+	exported, messages, code := command(t, "", "export", file)
+	require.Zero(t, code, messages)
+	for range 2 { // the second changes nothing
+		_, messages, code = command(t, exported, "import", database)
+		require.Zero(t, code, messages)
+		require.Equal(t, "taken: 3, refused: 0\n", messages)
+	}
+	a := start(t, database)
+	require.Contains(t, a.get(a.public+"/hello/%C3%81na"), "200 ")
+	require.Equal(t, "200 "+threePeople, a.get(a.internal+"/export"))
+	require.Contains(t, call("POST", a.internal+"/import", `{"username": "cyd", "dateOfBirth": "1990-05-17"}`), `{"taken":1,`)
+	require.Equal(t, "204 ", call("DELETE", a.public+"/hello/cyd", ""))
+	require.NoError(t, a.stop())
+	back, messages, code := command(t, "", "export", database)
+	require.Zero(t, code, messages)
+	require.Equal(t, exported, back)
+	file = "--store=" + filepath.Join(t.TempDir(), "birthday.db")
+	_, messages, code = command(t, back, "import", file)
+	require.Zero(t, code, messages)
+	again, _, _ := command(t, "", "export", file)
+	require.Equal(t, exported, again)
+}
+
+func TestBackupAndRestoreADatabase(t *testing.T) {
+	testkit.Needs(t, "pg_dump", "postgresql-client")
+	path := filepath.Join(t.TempDir(), "people.dump")
+	store := "--store=" + migrated(t)
+	a := start(t, store)
+	require.Equal(t, "204 ", a.put("ana", "1990-05-17"))
+	stdout, messages, code := command(t, "", "backup", "--json", "--quiet", path, store)
+	require.Zero(t, code, messages)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode())
+	require.Equal(t, fmt.Sprintf(`{"people":1,"bytes":%d}`+"\n", info.Size()), stdout)
+
+	require.Equal(t, "204 ", a.put("bob", "1990-05-17"))
+	_, messages, code = command(t, "", "restore", path, store)
+	require.Equal(t, exitFailure, code)
+	require.Contains(t, messages, "the database holds people; use --force to replace them")
+	_, messages, code = command(t, "", "restore", "--force", path, store)
+	require.Zero(t, code, messages)
+	require.Regexp(t, `^restored postgres://postgres:xxxxx@\S+: \d+ bytes, people: 1\n$`, messages)
+	require.Contains(t, a.get(a.public+"/hello/ana"), "200 ", "while the service goes on")
+	require.Contains(t, a.get(a.public+"/hello/bob"), "404 ")
+
+	_, messages, code = command(t, "", "backup", path, "--admin="+a.internal)
+	require.Equal(t, exitFailure, code)
+	require.Contains(t, messages, "people are in a PostgreSQL database: copy that")
+	require.NoError(t, a.stop())
+
+	t.Setenv("PATH", t.TempDir())
+	for _, args := range [][]string{{"backup", path, store}, {"restore", "--force", path, store}} {
+		_, messages, code := command(t, "", args...)
+		require.Equal(t, exitFailure, code)
+		require.Contains(t, messages, "install PostgreSQL's client programs")
+	}
+	require.FileExists(t, path)
+}
+
+func TestMetricsOfADatabase(t *testing.T) {
+	a := start(t, "--store="+migrated(t)+"&pool_max_conns=7")
+	a.put("ana", "1990-05-17")
+	metrics := a.get(a.internal + "/metrics")
+	require.NoError(t, a.stop())
+	for _, line := range []string{
+		`birthday_store_connections{state="busy"} `, `birthday_store_connections{state="idle"} `, "birthday_store_connections_max 7\n",
+		"birthday_store_connects_total ", "birthday_store_dropped_total 0\n", "birthday_store_waits_total ",
+		"birthday_store_wait_seconds_total ", "birthday_store_retries_total 0\n",
+		"birthday_store_puts_total 1\n", "birthday_store_put_statements_total 1\n", "birthday_store_bytes 32768\n",
+	} {
+		require.Contains(t, metrics, "\n"+line)
+	}
+}
+
+// TestNobodyWaitsForADatabaseThatIsSilent has one that takes connections and says
+// nothing.
+func TestNobodyWaitsForADatabaseThatIsSilent(t *testing.T) {
+	pgtest.Need(t)
+	silent, err := pgtest.NewProxy("127.0.0.1:1")
+	require.NoError(t, err)
+	silent.Freeze()
+	defer func() { require.NoError(t, silent.Close()) }()
+	begin := time.Now()
+	a := startUnready(t, nil, "--store=postgres://u@"+silent.Address+"/people")
+	require.Contains(t, a.get(a.internal+"/readyz"), "503 not ready: ")
+	require.Less(t, time.Since(begin), 8*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	var out testkit.Output
+	err = run(ctx, testWorld(&out, &out, nil, "export", "--store=postgres://u@"+silent.Address+"/people"))
+	require.Error(t, err)
+	require.NoError(t, a.stop())
+}
