@@ -67,6 +67,28 @@ func startWith(t *testing.T, change func(*world), args ...string) *app {
 	return a
 }
 
+// TestTheSameOnPostgreSQL runs the tests of what clients see on the other store.
+func TestTheSameOnPostgreSQL(t *testing.T) {
+	pgtest.Need(t)
+	pattern := "^Test(FromFirstPut|TheStart|Metrics|Settings|Tokens|APublicPort|Stopping|RestartsUnderLoad|Healthcheck|" +
+		"RawHTTP|AClientThat|HeadIs|Timeouts|TheDrain|ASilent|AStopping|NothingTells|DataNeeds|DataIsClosed|ADryRun|AnEmpty)"
+	require.Contains(t, testkit.Again(t, onPostgreSQL+"=yes", pattern), usesPostgreSQL)
+}
+
+// onPostgreSQL is a variable that has the tests use PostgreSQL, and usesPostgreSQL
+// is what they then log.
+const onPostgreSQL, usesPostgreSQL = "TEST_ON_POSTGRESQL", "people are in PostgreSQL"
+
+// newStore gives the argument that names a new store.
+func newStore(t *testing.T) string {
+	t.Helper()
+	if os.Getenv(onPostgreSQL) == "" {
+		return "--store=" + filepath.Join(t.TempDir(), "birthday.db")
+	}
+	t.Log(usesPostgreSQL)
+	return "--store=" + migrated(t)
+}
+
 // untilReady waits until readiness is green.
 func (a *app) untilReady() {
 	a.t.Helper()
@@ -79,7 +101,7 @@ func startUnready(t *testing.T, change func(*world), args ...string) *app {
 	a := &app{t: t, done: make(chan error, 1)}
 	args = append([]string{"serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--log-level=debug"}, args...)
 	if !strings.Contains(strings.Join(args, " "), "--store") {
-		args = append(args, "--store="+filepath.Join(t.TempDir(), "birthday.db"))
+		args = append(args, newStore(t))
 	}
 	w := testWorld(&a.stdout, &a.stderr, nil, args...)
 	if change != nil {
@@ -159,7 +181,7 @@ func at(year int, month time.Month, day int) func(*world) {
 }
 
 func TestFromFirstPutToShutdown(t *testing.T) {
-	store := "--store=" + filepath.Join(t.TempDir(), "birthday.db")
+	store := newStore(t)
 	a := startWith(t, at(2026, 5, 16), store)
 	require.Equal(t, "204 ", a.put("ana", "1990-05-17"))
 	require.Equal(t, `200 {"message":"Hello, ana! Your birthday is in 1 day(s)"}`, a.get(a.public+"/hello/ana"))
@@ -173,7 +195,8 @@ func TestFromFirstPutToShutdown(t *testing.T) {
 }
 
 func TestTheStartIsOneLine(t *testing.T) {
-	a := start(t, "--time-zone=Asia/Tokyo", "--log-level=info")
+	store := newStore(t)
+	a := start(t, "--time-zone=Asia/Tokyo", "--log-level=info", store)
 	require.NoError(t, a.stop())
 	first, _, _ := strings.Cut(a.stderr.String(), "\n")
 	var line map[string]any
@@ -182,7 +205,7 @@ func TestTheStartIsOneLine(t *testing.T) {
 	require.Equal(t, "Asia/Tokyo", line["time_zone"])
 	require.Equal(t, strings.Replace(a.internal, "127.0.0.1", "localhost", 1)+"/healthz", line["health"])
 	require.Equal(t, strings.Replace(a.public, "127.0.0.1", "localhost", 1), line["public"])
-	require.Contains(t, line["store"], "birthday.db")
+	require.Contains(t, line["store"], filepath.Base(store))
 	require.Contains(t, line, "version")
 	require.NotContains(t, a.stderr.String(), "curl", "that is for terminals")
 	require.Empty(t, a.stdout.String())
@@ -291,7 +314,7 @@ func TestRestartsUnderLoad(t *testing.T) {
 			return listener, errors.Join(err, file.Close())
 		}
 	}
-	store := "--store=" + filepath.Join(t.TempDir(), "birthday.db")
+	store := newStore(t)
 	next := func() *app { return startWith(t, keepSocket, "--log-level=warn", store) }
 
 	a := next()

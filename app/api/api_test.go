@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -20,7 +21,9 @@ import (
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/httpd"
 	"birthday-demo/app/store/bolt"
+	"birthday-demo/app/store/postgres"
 	"birthday-demo/app/store/postgres/pgtest"
+	"birthday-demo/app/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.M{M: m}) }
@@ -38,6 +41,33 @@ type server struct {
 // now is noon before the birthday of someone born on 17 May.
 var now = time.Date(2026, 5, 16, 12, 0, 0, 0, time.UTC)
 
+// TestTheSameOnPostgreSQL runs the tests on the other store.
+func TestTheSameOnPostgreSQL(t *testing.T) {
+	pgtest.Need(t)
+	require.Contains(t, testkit.Again(t, onPostgreSQL+"=yes", "^Test"), usesPostgreSQL)
+}
+
+// onPostgreSQL is a variable that has the tests use PostgreSQL, and usesPostgreSQL
+// is what they then log.
+const onPostgreSQL, usesPostgreSQL = "TEST_ON_POSTGRESQL", "people are in PostgreSQL"
+
+// openStore opens a new store.
+func openStore(t testing.TB) birthday.Store {
+	t.Helper()
+	if os.Getenv(onPostgreSQL) == "" {
+		store, err := bolt.Open(filepath.Join(t.TempDir(), "birthday.db"), func(err error) { t.Errorf("the disk failed: %v", err) })
+		require.NoError(t, err)
+		return store
+	}
+	url := pgtest.Empty(t)
+	_, err := postgres.Migrate(context.Background(), url, postgres.Options{}, postgres.Role{})
+	require.NoError(t, err)
+	store, err := postgres.Open(context.Background(), url, postgres.Options{})
+	require.NoError(t, err)
+	t.Log(usesPostgreSQL)
+	return store
+}
+
 // newServer makes an API; change may set other things than the defaults.
 func newServer(t testing.TB, change ...func(*api.Config)) *server {
 	t.Helper()
@@ -53,10 +83,8 @@ func newServer(t testing.TB, change ...func(*api.Config)) *server {
 		c(&s.config)
 	}
 	if s.config.Store == nil {
-		store, err := bolt.Open(filepath.Join(t.TempDir(), "birthday.db"), func(err error) { t.Errorf("the disk failed: %v", err) })
-		require.NoError(t, err)
-		t.Cleanup(func() { _ = store.Close() })
-		s.config.Store = store
+		s.config.Store = openStore(t)
+		t.Cleanup(func() { _ = s.config.Store.Close() })
 	}
 	s.handler = api.New(s.config)
 	return s

@@ -49,3 +49,18 @@ func Missing(t testing.TB, what, pkg string) {
 	}
 	t.Skip(text)
 }
+
+// Again runs tests of the package once more, those that a pattern names but not the
+// calling one, in a process of its own with a variable NAME=value. It gives what
+// they printed, once all have passed.
+func Again(t *testing.T, variable, pattern string) (output string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.v", "-test.run="+pattern, "-test.skip=^"+t.Name()+"$", "-test.timeout=4m") //nolint:gosec // it is us
+	cmd.Env = append(os.Environ(), variable)
+	out, err := cmd.CombinedOutput()
+	if err != nil || bytes.Contains(out, []byte("--- SKIP")) {
+		t.Fatalf("%s: %v\n%s", variable, err, out)
+	}
+	t.Logf("%s: %d tests passed", variable, bytes.Count(out, []byte("\n--- PASS: ")))
+	return string(out)
+}
