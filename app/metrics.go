@@ -49,10 +49,13 @@ func measure(store store, registry prometheus.Registerer) birthday.Store {
 		}
 		return float64(size)
 	}))
-	if db, ok := store.(*postgres.Store); ok {
-		registry.MustRegister(pool{db.Stats})
-	}
 	return m
+}
+
+// measurePool shows the connections of a store with its servers: the primary, or
+// replicas.
+func measurePool(servers string, db *postgres.Store, registry prometheus.Registerer) {
+	prometheus.WrapRegistererWith(prometheus.Labels{"servers": servers}, registry).MustRegister(pool{db.Stats})
 }
 
 // pool shows the connections with a database, and how puts share statements.

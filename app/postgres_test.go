@@ -216,10 +216,12 @@ func TestMetricsOfADatabase(t *testing.T) {
 	metrics := a.get(a.internal + "/metrics")
 	require.NoError(t, a.stop())
 	for _, line := range []string{
-		`birthday_store_connections{state="busy"} `, `birthday_store_connections{state="idle"} `, "birthday_store_connections_max 7\n",
-		"birthday_store_connects_total ", "birthday_store_dropped_total 0\n", "birthday_store_waits_total ",
-		"birthday_store_wait_seconds_total ", "birthday_store_retries_total 0\n",
-		"birthday_store_puts_total 1\n", "birthday_store_put_statements_total 1\n", "birthday_store_bytes 32768\n",
+		`birthday_store_connections{servers="primary",state="busy"} `, `birthday_store_connections{servers="primary",state="idle"} `,
+		`birthday_store_connections_max{servers="primary"} 7` + "\n", `birthday_store_connects_total{servers="primary"} `,
+		`birthday_store_dropped_total{servers="primary"} 0` + "\n", `birthday_store_waits_total{servers="primary"} `,
+		`birthday_store_wait_seconds_total{servers="primary"} `, `birthday_store_retries_total{servers="primary"} 0` + "\n",
+		`birthday_store_puts_total{servers="primary"} 1` + "\n", `birthday_store_put_statements_total{servers="primary"} 1` + "\n",
+		"birthday_store_bytes 32768\n",
 	} {
 		require.Contains(t, metrics, "\n"+line)
 	}
@@ -242,5 +244,42 @@ func TestNobodyWaitsForADatabaseThatIsSilent(t *testing.T) {
 	var out testkit.Output
 	err = run(ctx, testWorld(&out, &out, nil, "export", "--store=postgres://u@"+silent.Address+"/people"))
 	require.Error(t, err)
+	require.NoError(t, a.stop())
+}
+
+// TestReadsOfReplicas has a standby that is cut off from its primary and so behind,
+// then one that is silent, then one that is gone.
+func TestReadsOfReplicas(t *testing.T) {
+	primary := pgtest.Start(t, pgtest.Options{Settings: map[string]string{"fsync": "off"}})
+	database, err := primary.Database(t.Context())
+	require.NoError(t, err)
+	_, messages, code := command(t, "", "migrate", "up", "--store="+primary.URL(database))
+	require.Zero(t, code, messages)
+	standby, err := primary.Standby(t.Context(), false)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, standby.Close()) }()
+	network, err := pgtest.NewProxy(standby.Address)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, network.Close()) }()
+	replicas := strings.Replace(standby.URL(database), standby.Address, network.Address, 1)
+	a := start(t, "--store="+primary.URL(database), "--read-store="+replicas)
+
+	require.Equal(t, "204 ", a.put("ana", "1990-05-17"))
+	seen := func(name string) bool { return strings.HasPrefix(a.get(a.public+"/hello/"+name), "200 ") }
+	require.Eventually(t, func() bool { return seen("ana") }, 10*time.Second, time.Millisecond, "a moment behind")
+	require.Contains(t, a.get(a.internal+"/metrics"), `birthday_store_connections{servers="replicas",state="idle"} 1`)
+
+	require.NoError(t, standby.Exec(t.Context(), database, "SELECT pg_wal_replay_pause()"))
+	require.Equal(t, "204 ", a.put("bob", "1990-05-17"))
+	require.False(t, seen("bob"), "it reads from the replica")
+	network.Freeze()
+	begin := time.Now()
+	require.True(t, seen("bob"), "the primary answers when no replica does")
+	require.Less(t, time.Since(begin), 3*time.Second)
+	begin = time.Now()
+	require.True(t, seen("ana"))
+	require.Less(t, time.Since(begin), 500*time.Millisecond, "nobody waits for them again just now")
+	network.Thaw()
+	require.Equal(t, "200 ready\n", a.get(a.internal+"/readyz"), "replicas do not count")
 	require.NoError(t, a.stop())
 }

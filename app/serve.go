@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -22,6 +23,8 @@ import (
 	"birthday-demo/app/api"
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/httpd"
+	"birthday-demo/app/store/bolt"
+	"birthday-demo/app/store/postgres"
 )
 
 func serveCommand(w world, s *settings) *cobra.Command {
@@ -95,7 +98,7 @@ func serve(ctx context.Context, w world, s *settings) error {
 // run starts the store, the internal port and the public port, and waits until
 // ctx ends or one of them fails. How each is stopped is added to stops: readiness
 // last, so that it turns red first.
-func (p parts) run(ctx context.Context, stops *closers) (err error) {
+func (p *parts) run(ctx context.Context, stops *closers) (err error) {
 	s := p.settings
 	failed := make(chan error, 3) // the store and the two ports: the first ends the wait
 	p.store, err = openOrLeave(ctx, s, func(err error) { failed <- err })
@@ -104,8 +107,14 @@ func (p parts) run(ctx context.Context, stops *closers) (err error) {
 	}
 	stops.add("close the store", func(ctx context.Context) error { return within(ctx, p.store.Close) })
 	p.ready = admin.NewReadiness(tellChanges(p.log, p.store.Ping))
-	if file, ok := p.store.(copier); ok {
-		p.startCopies(ctx, file, stops)
+	switch opened := p.store.(type) {
+	case *bolt.Store:
+		p.startCopies(ctx, opened, stops)
+	case *postgres.Store:
+		measurePool("primary", opened, p.registry)
+		if err := p.openReplicas(ctx, stops); err != nil {
+			return err
+		}
 	}
 
 	adminListener, err := p.listen("internal", s.AdminListen)
@@ -175,16 +184,36 @@ type parts struct {
 	registry *prometheus.Registry
 	stats    *httpd.Stats
 	store    store
+	replicas *postgres.Store // nil without
 	ready    *admin.Readiness
+}
+
+// openReplicas makes a store of the replicas, where there are any.
+func (p *parts) openReplicas(ctx context.Context, stops *closers) (err error) {
+	if p.settings.ReadStore == "" {
+		return nil
+	}
+	o := p.settings.database()
+	o.AnyServer = true
+	if p.replicas, err = postgres.Open(ctx, p.settings.ReadStore, o); err != nil {
+		return err
+	}
+	stops.add("close the replicas", func(ctx context.Context) error { return within(ctx, p.replicas.Close) })
+	measurePool("replicas", p.replicas, p.registry)
+	return nil
 }
 
 // api makes the handler of the public port.
 func (p parts) api() http.Handler {
 	s := p.settings
+	people := p.store
+	if p.replicas != nil {
+		people = withReplicas{people, p.replicas, new(atomic.Int64)}
+	}
 	zone, _ := birthday.NewZones().Parse(s.TimeZone) // load has checked it,
 	proxies, _ := s.proxies()                        // and these
 	return api.New(api.Config{
-		Store:          measure(p.store, p.registry),
+		Store:          measure(people, p.registry),
 		Now:            p.now,
 		Zone:           zone,
 		LeapDay:        birthday.LeapDay(s.LeapDay),

@@ -29,7 +29,7 @@ type settings struct {
 	content map[string]string // of files, by flag, where a variable holds it instead
 
 	Listen, AdminListen                              string
-	Store, StorePasswordFile                         string
+	Store, StorePasswordFile, ReadStore              string
 	AppUser, AppPassword                             string
 	TimeZone, LeapDay                                string
 	ASCIIUsernames                                   bool
@@ -64,6 +64,7 @@ func newSettings() *settings {
 	f.StringVar(&s.AdminListen, "admin-listen", "localhost:8081", "`address` of the internal port: health, readiness, metrics")
 	f.StringVar(&s.Store, "store", "birthday.db", "bbolt `file` to keep people in, or postgres:// URL of a database")
 	f.StringVar(&s.StorePasswordFile, "store-password-file", "", "`file` with the database's password, read again for each connection")
+	f.StringVar(&s.ReadStore, "read-store", "", "postgres:// URL of replicas that GET reads from, which may be behind")
 	f.StringVar(&s.AppUser, "app-user", "", "database `role` that `migrate up` lets serve from there")
 	f.StringVar(&s.AppPassword, "app-password", "", "`password` that `migrate up` gives that role")
 	f.StringVar(&s.TimeZone, "time-zone", "UTC", "IANA `name` of the time zone whose date is today")
@@ -87,6 +88,7 @@ func newSettings() *settings {
 	f.BoolVar(&s.Pprof, "pprof", false, "serve Go's profiles on the internal port")
 	f.StringVar(&s.SentryDSN, "sentry-dsn", "", "`DSN` of Sentry, which is then told of errors")
 	s.annotate("store", secret, "password") // of a database's URL
+	s.annotate("read-store", secret, "password")
 	s.annotate("app-password", secret, "whole")
 	s.annotate("sentry-dsn", secret, "whole")
 	s.annotate("sentry-dsn", also, "SENTRY_DSN")
@@ -235,8 +237,10 @@ func (s *settings) checkStore(fault faultFunc) {
 	case s.Store == "":
 		fault("store", "it is empty; name a file, or the postgres:// URL of a database")
 	case s.inDatabase():
-		if err := postgres.Check(s.Store); err != nil {
-			fault("store", "%v", err)
+		for flag, url := range map[string]string{"store": s.Store, "read-store": s.ReadStore} {
+			if err := postgres.Check(url); err != nil && url != "" {
+				fault(flag, "%v", err)
+			}
 		}
 		if s.BackupDir != "" {
 			fault("backup-dir", "scheduled copies are of a bbolt file; have the database make its own, or schedule `backup`")
@@ -245,6 +249,8 @@ func (s *settings) checkStore(fault faultFunc) {
 		fault("store", "this is neither a file nor a postgres:// URL")
 	case s.StorePasswordFile != "":
 		fault("store-password-file", "a bbolt file has no password; name a postgres:// URL with --store, or leave it out")
+	case s.ReadStore != "":
+		fault("read-store", "a bbolt file has no replicas; name a postgres:// URL with --store, or leave it out")
 	}
 	if s.AppPassword != "" && s.AppUser == "" {
 		fault("app-password", "name its role with --app-user")

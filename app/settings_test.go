@@ -79,21 +79,23 @@ func TestAllFaultsAreToldAtOnce(t *testing.T) {
 
 func TestOtherFaults(t *testing.T) {
 	for args, fault := range map[string]string{
-		"--listen=localhost:1 --admin-listen=localhost:1": "different addresses",
-		"--store=mysql://u:canary@db/people":              "neither a file nor a postgres:// URL",
-		"--store=postgres://u:canary@db:port/people":      "store (from flag): cannot parse",
-		"--store=postgres://u:canary@db/p?sslmode=maybe":  "store (from flag): cannot parse",
-		"--store=postgres://u:canary@db/p --backup-dir=x": "scheduled copies are of a bbolt file",
-		"--store-password-file=x":                         "a bbolt file has no password",
-		"--app-password=canary":                           "name its role",
-		"--store=":                                        "it is empty",
-		"--listen=localhost":                              "is no address",
-		"--listen=:70000":                                 "is no address",
-		"--log-level=info+1":                              "none of debug",
-		"--time-zone=Local":                               "IANA",
-		"--base-path=x":                                   "no path like",
-		"--base-path=/../x":                               "no path like",
-		"--trusted-proxies=all":                           "no CIDR",
+		"--listen=localhost:1 --admin-listen=localhost:1":                         "different addresses",
+		"--store=mysql://u:canary@db/people":                                      "neither a file nor a postgres:// URL",
+		"--store=postgres://u:canary@db:port/people":                              "store (from flag): cannot parse",
+		"--store=postgres://u:canary@db/p?sslmode=maybe":                          "store (from flag): cannot parse",
+		"--store=postgres://u:canary@db/p --backup-dir=x":                         "scheduled copies are of a bbolt file",
+		"--read-store=postgres://db/p":                                            "a bbolt file has no replicas",
+		"--store=postgres://db/p --read-store=postgres://u:canary@db/p?sslmode=x": "read-store (from flag): cannot parse",
+		"--store-password-file=x":                                                 "a bbolt file has no password",
+		"--app-password=canary":                                                   "name its role",
+		"--store=":                                                                "it is empty",
+		"--listen=localhost":                                                      "is no address",
+		"--listen=:70000":                                                         "is no address",
+		"--log-level=info+1":                                                      "none of debug",
+		"--time-zone=Local":                                                       "IANA",
+		"--base-path=x":                                                           "no path like",
+		"--base-path=/../x":                                                       "no path like",
+		"--trusted-proxies=all":                                                   "no CIDR",
 	} {
 		_, _, err := configured(t, nil, strings.Fields(args)...)
 		require.Equal(t, exitUsage, exitCode(err), args)

@@ -24,6 +24,10 @@ type Options struct {
 	// PasswordFile holds the password, and is read again for each new
 	// connection, so that it may change while the service runs.
 	PasswordFile string
+
+	// AnyServer lets connections lead to a standby as well, for reads only. What
+	// is read there may be behind.
+	AnyServer bool
 }
 
 // What the URL may say otherwise, by the names of pgx and PostgreSQL.
@@ -66,7 +70,7 @@ func poolConfig(url string, o Options) (*pgxpool.Config, error) {
 	unless("pool_max_conn_lifetime_jitter", func() { config.MaxConnLifetimeJitter = maxConnJitter })
 	unless("pool_max_conn_idle_time", func() { config.MaxConnIdleTime = maxConnIdle })
 	unless("pool_health_check_period", func() { config.HealthCheckPeriod = healthCheckPeriod })
-	connConfig(config.ConnConfig)
+	connConfig(config.ConnConfig, o)
 	config.ConnConfig.RuntimeParams = withDefaults(config.ConnConfig.RuntimeParams, map[string]string{
 		"application_name":  "birthday-demo",
 		"statement_timeout": milliseconds(statementTimeout),
@@ -78,11 +82,11 @@ func poolConfig(url string, o Options) (*pgxpool.Config, error) {
 
 // connConfig has connections lead to a server that takes writes, even when the
 // URL does not ask for it: a read from another could miss what was just written.
-func connConfig(config *pgx.ConnConfig) {
+func connConfig(config *pgx.ConnConfig, o Options) {
 	maps.DeleteFunc(config.RuntimeParams, func(name, _ string) bool {
 		return strings.HasPrefix(name, "pool_") // where there is no pool, the URL may be the service's all the same
 	})
-	if config.ValidateConnect == nil {
+	if config.ValidateConnect == nil && !o.AnyServer {
 		config.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	if config.ConnectTimeout == 0 {

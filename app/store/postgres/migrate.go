@@ -114,7 +114,7 @@ func migrateConfig(url string, o Options) (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, err // without the password
 	}
-	connConfig(config)
+	connConfig(config, o)
 	withDefaults(config.RuntimeParams, map[string]string{
 		"application_name": "birthday-demo migrate",
 		"lock_timeout":     milliseconds(migrateLockTimeout),
