@@ -21,6 +21,8 @@ var arrows = map[string]string{
 	"api":             "birthday httpd",
 	"bench":           "", // tests only, and what the service is measured against
 	"bench/bare":      "",
+	"bench/query":     "",
+	"bench/server":    "store/postgres/pgtest",
 	"bench/update":    "",
 	"birthday":        "",
 	"e2e":             "", // tests only: the real binary from outside

@@ -61,10 +61,10 @@ func BenchmarkPut(b *testing.B) {
 	record := make([]byte, 9) // as long as the store's
 	nth := func(n int) birthday.Username { return username(n * 7919 % people) }
 	storetest.BenchmarkWays(b, func(*testing.B) {},
-		storetest.Way{Name: "store", Put: func(n int) error {
+		storetest.Way{Name: "store", Call: func(n int) error {
 			return store.Put(context.Background(), birthday.Person{Username: nth(n), Born: born})
 		}},
-		storetest.Way{Name: "update", Put: func(n int) error {
+		storetest.Way{Name: "update", Call: func(n int) error {
 			return db.Update(func(tx *bbolt.Tx) error { return tx.Bucket([]byte("people")).Put([]byte(nth(n)), record) })
 		}},
 	)

@@ -6,222 +6,30 @@ the medians are shown: so the ratios hold on a machine that has other things to 
 the CPU time of a request, which /proc knows, moves less than requests a second. A bar
 that is missed is shown as missed; the exit code is 0 all the same.
 
-Wants bin/birthday-demo (`make build`), and the Debian packages wrk and sqlite3; what
-needs one that is missing is left out, and said so. BENCH_LARGE=1 measures 10^7 people
+Wants bin/birthday-demo (`make build`), and the Debian packages wrk, sqlite3 and
+postgresql; what needs one that is missing is left out, and said so. BENCH_LARGE=1 measures 10^7 people
 too.
 """
 
 import collections
-import contextlib
 import datetime
-import http.client
 import os
 import pathlib
 import platform
 import random
 import re
 import shutil
-import signal
-import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BINARY = ROOT / "bin" / "birthday-demo"
-KEPT = "PATH", "HOME", "TMPDIR", "GOPATH", "GOMODCACHE", "GOCACHE", "GOFLAGS", "GOPROXY"
-ENVIRON = {key: os.environ[key] for key in KEPT if key in os.environ} | {"GOGC": "100"}
-TICK = os.sysconf("SC_CLK_TCK")
-MIB = 1 << 20
-
-# wrk's script: requests for the usernames in a file, one after the other.
-SCRIPT = """
-local put = os.getenv("METHOD") == "PUT"
-local requests, n, i = {}, 0, 0
-function init(args)
-  for name in io.lines(os.getenv("NAMES")) do
-    n = n + 1
-    if put then
-      local body = '{"dateOfBirth":"1991-06-18"}'
-      requests[n] = wrk.format("PUT", "/hello/" .. name, {["Content-Type"] = "application/json"}, body)
-    else
-      requests[n] = wrk.format("GET", "/hello/" .. name)
-    end
-  end
-end
-function request()
-  i = i % n + 1
-  return requests[i]
-end
-if os.getenv("PAUSE") then
-  function delay() return tonumber(os.getenv("PAUSE")) end  -- milliseconds before each request
-end
-"""
-
-Load = collections.namedtuple("Load", "rate cpu mean p99")
-
-
-class Page:
-    """Collects the figures, and prints each as it comes."""
-
-    def __init__(self):
-        self.lines = []
-        self.missed = 0
-
-    def section(self, title, *text):
-        print(f"\n{title}")
-        self.lines += ["", f"## {title}", "", *[line for paragraph in text for line in (*wrap(paragraph), "")]]
-        self.lines += ["| figure | here | bar | |", "|---|---|---|---|"]
-
-    def figure(self, what, value, unit="", below=None, above=None, note=""):
-        met, bar = "", note
-        if below is not None or above is not None:
-            good = value <= below if below is not None else value >= above
-            bar = (f"at most {number(below)}" if below is not None else f"at least {number(above)}") + unit + note
-            met = "met" if good else "**missed**"
-            self.missed += not good
-        shown = value if isinstance(value, str) else number(value) + unit
-        print(f"  {what}: {shown}" + (f" ({bar}: {met.strip('*')})" if met else f" {bar}".rstrip()))
-        self.lines.append(f"| {what} | {shown} | {bar} | {met} |")
-
-    def command(self, *commands):
-        self.lines += ["", "```sh", *commands, "```"]
-
-
-def number(n):
-    if isinstance(n, int) or n >= 1000:
-        return f"{n:,.0f}"
-    return f"{n:.3g}"
-
-
-def wrap(text, width=86):
-    """The text in lines, as Markdown likes them."""
-    lines, line = [], ""
-    for word in text.split():
-        if line and len(line) + len(word) >= width:
-            lines.append(line)
-            line = ""
-        line = f"{line} {word}".strip()
-    return lines + [line]
-
-
-# People.
-
-QUADS = [a + b + c + d for letters in ["abcdefghijklmnopqrstuvwxyz"]
-         for a in letters for b in letters for c in letters for d in letters]
-
-
-def username(n):
-    """Twelve letters, different for each number, in no order."""
-    x = n * 59604644775390631 % 26**12
-    return QUADS[x % 26**4] + QUADS[x // 26**4 % 26**4] + QUADS[x // 26**8]
-
-
-def write_people(path, count, in_order=False):
-    names = (username(n) for n in range(count))
-    if in_order:
-        names = sorted(names)
-    with open(path, "w", encoding="ascii") as out:
-        out.write("username,dateOfBirth\n")
-        out.writelines(f"{name},1990-05-17\n" for name in names)
-
-
-# Programs.
-
-class Server:
-    """A program that listens, on a port of its own."""
-
-    def __init__(self, command, port, admin=None):
-        self.url, self.admin = f"http://127.0.0.1:{port}", admin and f"http://127.0.0.1:{admin}"
-        self.port = port
-        self.started = time.monotonic()
-        self.process = subprocess.Popen(command, env=ENVIRON, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def wait(self, path):
-        """Waits for the first answer, and gives the seconds since the start."""
-        while time.monotonic() - self.started < 30:
-            with contextlib.suppress(OSError):
-                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-                connection.request("GET", path)
-                connection.getresponse().read()
-                took = time.monotonic() - self.started
-                connection.close()
-                return took
-            time.sleep(0.0005)
-        sys.exit(f"{self.process.args} does not answer")
-
-    def stop(self):
-        """Asks it to stop, and gives the seconds until it has."""
-        start = time.monotonic()
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=30)
-        return time.monotonic() - start
-
-    def cpu(self):
-        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICK
-
-    def anonymous(self):
-        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) * 1024
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-@contextlib.contextmanager
-def serving(command, ready="/hello/ana"):
-    server = Server(command[0], *command[1:])
-    try:
-        server.wait(ready)
-        yield server
-    finally:
-        if server.process.poll() is None:
-            server.stop()
-
-
-def ours(store):
-    port, admin = free_port(), free_port()
-    return [BINARY, "serve", f"--listen=127.0.0.1:{port}", f"--admin-listen=127.0.0.1:{admin}",
-            f"--store={store}", "--log-format=json"], port, admin
-
-
-def other(program, *arguments):
-    port = free_port()
-    return [program, f"--listen=127.0.0.1:{port}", *arguments], port
-
-
-def run(*command, check=True, **more):
-    return subprocess.run([str(word) for word in command], check=check, env=ENVIRON, cwd=ROOT,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more).stdout
-
-
-def timed(*commands):
-    """Runs commands one after the other, and gives the seconds of all."""
-    start = time.monotonic()
-    for command in commands:
-        run(*command)
-    return time.monotonic() - start
-
-
-def in_turn(rounds, *measures):
-    """Calls each measure in each round, and gives a list of results for each."""
-    results = [[] for _ in measures]
-    order = list(zip(measures, results))
-    for n in range(rounds):
-        for measure, into in order if n % 2 == 0 else order[::-1]:
-            into.append(measure())
-    return results
-
-
-def medians(loads):
-    return Load(*[statistics.median(values) for values in zip(*loads)])
+import bench_postgres
+from bench_kit import (
+    BINARY, ENVIRON, MIB, ROOT, SCRIPT, Load, Page, Server, in_turn, medians, number, other, ours, run, serving, timed,
+    username, write_people,
+)
 
 
 class Bench:
@@ -318,7 +126,7 @@ class Bench:
         for n in range(rounds):
             ENVIRON["BENCH_REVERSE"] = "yes" * (n % 2)
             out = run(test, "-test.run=^$", "-test.bench=Put", "-test.benchtime=0.7s", "-test.timeout=60s")
-            for clients, who, p99, rate in re.findall(r"clients=(\d+)/(\w+).*?([\d.]+) p99-ms\s+([\d.]+) puts/s", out):
+            for clients, who, rate, p99 in re.findall(r"clients=(\d+)/(\w+).*?([\d.]+) calls/s\s+([\d.]+) p99-ms", out):
                 results[int(clients), who].append((float(rate), float(p99)))
         for clients, bar in (1, 0.9), (32, 5), (256, 10):
             rate, p99 = map(statistics.median, zip(*results[clients, "store"]))
@@ -501,6 +309,7 @@ def main():
             measures = [b.allocations, b.put]
         for measure in [*measures, b.imports, b.backup, b.start]:
             measure()
+        bench_postgres.measure(b)
     took = time.monotonic() - start
     summary = ["", f"{b.page.missed or 'No'} bar{'' if b.page.missed == 1 else 's'} missed. It took {took:.0f} s."]
     path = ROOT / "docs" / "benchmarks.md"

@@ -5,5 +5,8 @@ import "github.com/jackc/pgx/v5/pgxpool"
 // Pool gives the connections of the store, to measure what they can do.
 func (s *Store) Pool() *pgxpool.Pool { return s.pool }
 
-// UpsertOne is the statement of a single put.
-const UpsertOne = upsertOne
+// The statements of a single put and get.
+const (
+	UpsertOne = upsertOne
+	SelectOne = selectOne
+)

@@ -12,13 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Way is one of the ways to put that a benchmark compares.
+// Way is one of the ways to put or to get that a benchmark compares.
 type Way struct {
 	Name string
-	Put  func(n int) error // the n-th person; n may come again
+	Call func(n int) error // for the n-th person; n may come again
 }
 
-// BenchmarkWays has 1, 32 and 256 clients put in each way, which come in turn. With
+// BenchmarkWays has 1, 32 and 256 clients call each way, which come in turn. With
 // BENCH_REVERSE the last comes first, so that none is always the first. before is
 // called before each measurement.
 func BenchmarkWays(b *testing.B, before func(b *testing.B), ways ...Way) {
@@ -29,15 +29,15 @@ func BenchmarkWays(b *testing.B, before func(b *testing.B), ways ...Way) {
 		for _, way := range ways {
 			b.Run(fmt.Sprintf("clients=%d/%s", clients, way.Name), func(b *testing.B) {
 				before(b)
-				Share(b, clients, way.Put)
+				share(b, clients, way.Call)
 			})
 		}
 	}
 }
 
-// Share has a number of clients share b.N calls, and reports how many a second and
+// share has a number of clients share b.N calls, and reports how many a second and
 // the 99th percentile.
-func Share(b *testing.B, clients int, call func(n int) error) {
+func share(b *testing.B, clients int, call func(n int) error) {
 	b.Helper()
 	var next, failures atomic.Int64
 	var running sync.WaitGroup
@@ -58,6 +58,6 @@ func Share(b *testing.B, clients int, call func(n int) error) {
 	b.StopTimer()
 	require.Zero(b, failures.Load())
 	slices.Sort(took)
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "puts/s")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "calls/s")
 	b.ReportMetric(float64(took[(len(took)-1)*99/100])/1e6, "p99-ms")
 }
