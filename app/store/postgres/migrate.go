@@ -63,6 +63,10 @@ func Migrate(ctx context.Context, url string, o Options, app Role) (Schema, erro
 	if err == nil && app.Name != "" {
 		err = app.admit(ctx, config)
 	}
+	if code(err) == noPrivilege {
+		return Schema{}, fmt.Errorf("migrate: the URL's role may not do that: use the owner of the database, "+
+			"with CREATEROLE where a role is to be made or gets a password: %w", err)
+	}
 	if err != nil {
 		return Schema{}, fmt.Errorf("migrate: %w", explain(err))
 	}

@@ -149,3 +149,17 @@ func TestRolesThatCannotBe(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, stranger.Ping(t.Context()), "it kept the password that it had")
 }
+
+func TestMigrateSaysWhichRightIsMissing(t *testing.T) {
+	server := pgtest.Shared(t)
+	database := empty(t, server)
+	require.NoError(t, server.Exec(t.Context(), "postgres", "CREATE ROLE owner LOGIN PASSWORD 'canary'"))
+	require.NoError(t, server.Exec(t.Context(), "postgres", "ALTER DATABASE "+database+" OWNER TO owner"))
+	url := server.URLOf(database, "owner", "canary")
+	_, err := postgres.Migrate(t.Context(), url, postgres.Options{}, noRole)
+	require.NoError(t, err, "an owner needs no other right")
+	_, err = postgres.Migrate(t.Context(), url, postgres.Options{}, postgres.Role{Name: "newcomer", Password: "x"})
+	require.ErrorContains(t, err, "with CREATEROLE where a role is to be made")
+	require.NotContains(t, err.Error(), "run `migrate up`")
+	require.NotErrorIs(t, err, birthday.ErrUnavailable)
+}
