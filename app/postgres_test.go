@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -126,6 +127,30 @@ func TestServeAsARoleThatMayOnlyServe(t *testing.T) {
 	require.NoError(t, a.stop())
 	require.Error(t, server.Exec(t.Context(), database, "SET ROLE server; DROP TABLE people"))
 	require.NotContains(t, a.stderr.String()+report, "canary")
+}
+
+// TestAsTheTasksOnAWS has the variables of devops/cloudformation/birthday-demo.yml:
+// the migration gets the master user beside a URL without one.
+func TestAsTheTasksOnAWS(t *testing.T) {
+	server := pgtest.Start(t, pgtest.Options{TLS: true, Settings: map[string]string{"fsync": "off"}})
+	master, err := url.Parse(server.URL("postgres"))
+	require.NoError(t, err)
+	password, _ := master.User.Password()
+	t.Setenv("PGUSER", master.User.Username())
+	t.Setenv("PGPASSWORD", password)
+	var out testkit.Output
+	address := server.Address + "/postgres?sslmode=verify-full&sslrootcert=" + server.CA
+	err = run(t.Context(), testWorld(&out, &out, []string{
+		"BIRTHDAY_STORE=postgres://" + address, "BIRTHDAY_APP_USER=birthday_demo", "BIRTHDAY_APP_PASSWORD=canary", "BIRTHDAY_LOG_FORMAT=json",
+	}, "migrate", "up"))
+	require.NoError(t, err, out.String())
+
+	require.NoError(t, os.Unsetenv("PGUSER"))
+	t.Setenv("PGPASSWORD", "canary")
+	a := start(t, "--store=postgres://birthday_demo@"+address+"&pool_max_conns=10&pool_max_conn_idle_time=5m")
+	require.Equal(t, "204 ", a.put("ana", "1990-05-17"))
+	require.NoError(t, a.stop())
+	require.NotContains(t, a.stderr.String()+out.String(), "canary")
 }
 
 func TestCheckTellsWhatADatabasePromises(t *testing.T) {
