@@ -5,7 +5,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,97 +19,139 @@ import (
 func TestKillLosesNothing(t *testing.T) {
 	n := seed(t)
 	program(t) // the first start is measured, too
-	audit := killAudit{seed: n, acknowledgements: size(10_000, 500_000), atLeast: size(10, 200)}
-	audit.run(t, launch{})
+	audit := killAudit{seed: n, clients: 16, latest: 500 * time.Millisecond, acknowledgements: size(10_000, 500_000), atLeast: size(10, 200)}
+	v := inFile(t)
+	audit.run(t, v)
 	require.Empty(t, audit.lost)
 
-	planted := killAudit{seed: n, acknowledgements: 1_000_000, enough: 1}
-	planted.run(t, asBroken("forgetful"))
+	planted := killAudit{seed: n, clients: 16, latest: 500 * time.Millisecond, acknowledgements: 1_000_000, enough: 1}
+	forgetful := inFile(t)
+	forgetful.launch = asBroken("forgetful")
+	planted.run(t, forgetful)
 	t.Logf("the forgetful server: %d acknowledged, %d lost in %d kills; the first: %s",
-		planted.acknowledged, len(planted.lost), planted.kills, planted.lost[0])
+		planted.acknowledged, len(planted.lost), forgetful.kills, planted.lost[0])
 
 	proof{
 		Proof: "kill",
 		Figures: map[string]any{
-			"seed": n, "kills": audit.kills, "acknowledged": audit.acknowledged, "unknown": audit.unknown,
-			"lost": len(audit.lost), "slowest_start_ms": audit.slowestStart.Milliseconds(),
+			"seed": n, "kills": v.kills, "acknowledged": audit.acknowledged, "unknown": audit.unknown,
+			"lost": len(audit.lost), "slowest_start_ms": v.slowestStart.Milliseconds(),
 		},
 		Planted: "a server that answers before it keeps",
 		Caught:  len(planted.lost) > 0,
 	}.keep(t)
 }
 
-// killAudit kills a service under load until so much was acknowledged, or enough
-// of it was lost.
+// TestKillLosesNothingInADatabase is the same in a database, whose server is
+// killed in turn with the service.
+func TestKillLosesNothingInADatabase(t *testing.T) {
+	n := seed(t)
+	audit := killAudit{seed: n, clients: 64, latest: 900 * time.Millisecond, acknowledgements: size(10_000, 500_000), atLeast: size(6, 200)}
+	server := syncedServer(t)
+	v := inDatabase(t, server)
+	audit.run(t, v)
+	require.Empty(t, audit.lost)
+
+	planted := killAudit{seed: n, clients: 64, latest: 900 * time.Millisecond, acknowledgements: 1_000_000, enough: 1}
+	late := inDatabase(t, server)
+	for _, statement := range []string{
+		"ALTER SYSTEM SET synchronous_commit = off", "ALTER SYSTEM SET wal_writer_delay = '10s'", "SELECT pg_reload_conf()",
+	} {
+		require.NoError(t, server.Exec(t.Context(), "postgres", statement))
+	}
+	planted.run(t, late)
+	t.Logf("with synchronous_commit = off: %d acknowledged, %d lost in %d kills; the first: %s",
+		planted.acknowledged, len(planted.lost), late.kills, planted.lost[0])
+
+	proof{
+		Proof: "kill-postgres",
+		Figures: map[string]any{
+			"seed": n, "kills": v.kills, "kills_of_the_server": v.serverKills,
+			"acknowledged": audit.acknowledged, "unknown": audit.unknown, "lost": len(audit.lost),
+			"slowest_start_ms": v.slowestStart.Milliseconds(), "slowest_heal_ms": v.slowestHeal.Milliseconds(),
+		},
+		Planted: "a server with synchronous_commit = off",
+		Caught:  len(planted.lost) > 0,
+	}.keep(t)
+}
+
+// killAudit kills under load until so much was acknowledged, or enough of it was
+// lost.
 type killAudit struct {
 	seed             uint64
+	clients          int
+	latest           time.Duration // after a start, to kill
 	acknowledgements int
 	atLeast          int // as many kills
 	enough           int // losses to end at; 0 is never
 
-	kills                 int
 	acknowledged, unknown int
 	lost                  []string
-	slowestStart          time.Duration
 	writers               []*auditWriter
 }
 
 // auditWriter puts changing dates to names of its own, and remembers what may be
 // there of each.
 type auditWriter struct {
-	number, puts int
-	kept         map[string]string   // the date that must be there, unless
-	open         map[string][]string // one of these came after it
+	number, names, puts int
+	kept                map[string]string   // the date that must be there, unless
+	open                map[string][]string // one of these came after it
 }
 
-func (a *killAudit) run(t *testing.T, l launch) {
+// auditWriters makes so many writers, each with so many names.
+func auditWriters(count, names int) (writers []*auditWriter) {
+	for i := range count {
+		writers = append(writers, &auditWriter{number: i, names: names, kept: map[string]string{}, open: map[string][]string{}})
+	}
+	return writers
+}
+
+func (a *killAudit) run(t *testing.T, v *victims) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(a.seed, 0))
-	store := filepath.Join(t.TempDir(), "birthday.db")
-	for i := range 16 {
-		a.writers = append(a.writers, &auditWriter{number: i, kept: map[string]string{}, open: map[string][]string{}})
-	}
-	for (a.acknowledged < a.acknowledgements || a.kills < a.atLeast) && (a.enough == 0 || len(a.lost) < a.enough) {
-		started := time.Now()
-		s := l.serve(t, store)
-		a.slowestStart = max(a.slowestStart, time.Since(started))
-		a.compare(s.everyone(t))
+	a.writers = auditWriters(a.clients, 500)
+	for (a.acknowledged < a.acknowledgements || v.kills < a.atLeast) && (a.enough == 0 || len(a.lost) < a.enough) {
+		v.start(t)
+		a.compare(v.service.everyone(t))
+		address := v.service.public
 		var acknowledged atomic.Int64
 		var writing sync.WaitGroup
 		for _, w := range a.writers {
-			writing.Go(func() { w.write(s.public, &acknowledged) })
+			writing.Go(func() { w.write(address, &acknowledged) })
 		}
-		time.Sleep(time.Duration(100+random.IntN(400)) * time.Millisecond) // the moment of the fault is by chance
-		s.kill()
+		const earliest = 100 * time.Millisecond
+		time.Sleep(earliest + time.Duration(random.Int64N(int64(a.latest-earliest)))) // the moment of the fault is by chance
+		v.kill(t)
 		writing.Wait()
-		a.kills++
 		a.acknowledged += int(acknowledged.Load())
 	}
-	s := l.serve(t, store)
-	a.compare(s.everyone(t))
-	s.stop(t)
+	v.start(t)
+	a.compare(v.service.everyone(t))
+	v.service.stop(t)
 }
 
-// write puts until the service is gone.
+// write puts until one is not acknowledged.
 func (w *auditWriter) write(address string, acknowledged *atomic.Int64) {
 	c := &client{address: address}
 	defer c.close()
-	for {
-		name := fmt.Sprintf("w%sx%s", letters(w.number), letters(w.puts%500))
-		date := aDate(w.number*2_500 + w.puts/500)
-		w.puts++
-		status, err := c.put(name, date)
-		if err == nil && status == http.StatusNoContent {
-			w.kept[name] = date
-			delete(w.open, name)
-			acknowledged.Add(1)
-			continue
-		}
-		w.open[name] = append(w.open[name], date)
-		if err != nil {
-			return
-		}
+	for w.put(c) {
+		acknowledged.Add(1)
 	}
+}
+
+// put puts the next date, and says whether it was acknowledged.
+func (w *auditWriter) put(c *client) bool {
+	name := fmt.Sprintf("w%sx%s", letters(w.number), letters(w.puts%w.names))
+	date := aDate(w.number*2_500 + w.puts/w.names)
+	w.puts++
+	status, err := c.put(name, date)
+	if err != nil || status != http.StatusNoContent {
+		w.open[name] = append(w.open[name], date)
+		return false
+	}
+	w.kept[name] = date
+	delete(w.open, name)
+	return true
 }
 
 // compare notes what is not as it may be, and goes on from what is there.

@@ -9,7 +9,6 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,32 +23,52 @@ import (
 // the service is killed and started, and asks whether one order of all that,
 // which respects who answered before whom asked, explains every answer.
 func TestEveryoneSeesOneOrder(t *testing.T) {
+	proveOneOrder(t, "linearizability", 30_000, inFile)
+}
+
+// TestEveryoneSeesOneOrderInADatabase is the same in a database, whose server is
+// killed in turn with the service.
+func TestEveryoneSeesOneOrderInADatabase(t *testing.T) {
+	server := syncedServer(t)
+	proveOneOrder(t, "linearizability-postgres", size(6_000, 30_000), func(t testing.TB) *victims {
+		t.Helper()
+		return inDatabase(t, server)
+	})
+}
+
+// proveOneOrder judges rounds of so many operations, each on new victims.
+func proveOneOrder(t *testing.T, name string, each int, victims func(testing.TB) *victims) {
+	t.Helper()
 	n := seed(t)
-	operations, unknown, kills := 0, 0, 0
+	operations, unknown, kills, serverKills := 0, 0, 0, 0
 	judged := time.Duration(0)
 	for round := range uint64(size(1, 3)) {
-		h := newHistory(t, n+round)
-		h.record(t, 30_000, true)
+		h, v := newHistory(t, n+round), victims(t)
+		h.record(t, v, each, true)
 		begin := time.Now()
 		require.Equal(t, porcupine.Ok, h.judge(), "seed %d", n+round)
 		judged += time.Since(begin)
 		operations += len(h.operations)
 		unknown += h.unknown
-		kills += h.kills
+		kills += v.kills
+		serverKills += v.serverKills
 	}
 
 	planted := newHistory(t, n)
 	planted.front = staleReads(t, 50*time.Millisecond)
-	planted.record(t, 3_000, false)
+	planted.record(t, victims(t), 3_000, false)
 	verdict := planted.judge()
 	require.Equal(t, porcupine.Illegal, verdict)
 
+	figures := map[string]any{
+		"seed": n, "operations": operations, "unknown": unknown, "kills": kills, "clients": orderClients,
+		"names": orderNames, "judged_in_ms": judged.Milliseconds(),
+	}
+	if serverKills > 0 {
+		figures["kills_of_the_server"] = serverKills
+	}
 	proof{
-		Proof: "linearizability",
-		Figures: map[string]any{
-			"seed": n, "operations": operations, "unknown": unknown, "kills": kills, "clients": orderClients,
-			"names": orderNames, "judged_in_ms": judged.Milliseconds(),
-		},
+		Proof: name, Figures: figures,
 		Planted: "a proxy that gives answers of 50 ms ago",
 		Caught:  verdict == porcupine.Illegal,
 	}.keep(t)
@@ -68,7 +87,6 @@ type history struct {
 	dates      []string                              // by days left; "" is none
 	front      func(backend string) (address string) // what stands before the service
 	begin      time.Time
-	kills      int
 	unknown    int
 	operations []porcupine.Operation
 
@@ -120,24 +138,24 @@ func (h *history) chooseZone(t *testing.T) time.Time {
 }
 
 // record lets the clients work until so many operations are done.
-func (h *history) record(t *testing.T, operations int, kill bool) {
+func (h *history) record(t *testing.T, v *victims, operations int, kill bool) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(h.seed, 1))
-	store := filepath.Join(t.TempDir(), "birthday.db")
+	v.args = []string{"--time-zone=" + h.zone}
 	var left atomic.Int64
 	left.Store(int64(operations))
 	for left.Load() > 0 {
-		s := serve(t, store, "--time-zone="+h.zone)
-		address := s.public
+		v.start(t)
+		address := v.service.public
 		if h.front != nil {
-			address = h.front(s.public)
+			address = h.front(address)
 		}
 		done := make(chan struct{})
 		var working sync.WaitGroup
 		for number := range orderClients {
 			client := &orderClient{
 				history: h, number: number, client: client{address: address},
-				random: rand.New(rand.NewPCG(h.seed, uint64(100+h.kills*orderClients+number))),
+				random: rand.New(rand.NewPCG(h.seed, uint64(100+v.kills*orderClients+number))),
 			}
 			working.Go(func() { client.work(&left) })
 		}
@@ -151,13 +169,13 @@ func (h *history) record(t *testing.T, operations int, kill bool) {
 		}
 		select {
 		case <-moment:
-			h.kills++
-			s.kill()
+			v.kill(t)
 			<-done
 		case <-done:
-			s.stop(t)
 		}
 	}
+	v.start(t)
+	v.service.stop(t)
 	end := time.Since(h.begin).Nanoseconds()
 	for i := range h.operations {
 		if !h.operations[i].Output.(answered).known {
@@ -167,7 +185,7 @@ func (h *history) record(t *testing.T, operations int, kill bool) {
 	}
 }
 
-// orderClient is one client until the service is gone.
+// orderClient is one client until something is without an answer.
 type orderClient struct {
 	*history
 	client
@@ -197,7 +215,7 @@ func (c *orderClient) work(left *atomic.Int64) {
 				Output: out, Return: time.Since(c.begin).Nanoseconds(),
 			})
 		}
-		if err != nil {
+		if !out.known {
 			return
 		}
 	}
