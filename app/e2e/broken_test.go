@@ -28,6 +28,7 @@ import (
 var brokenPrograms = map[string]func(){
 	"forgetful": forgetful,
 	"hoarder":   hoarder,
+	"patient":   patient,
 	"trusting":  trusting,
 }
 

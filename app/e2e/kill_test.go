@@ -98,10 +98,14 @@ type auditWriter struct {
 	open                map[string][]string // one of these came after it
 }
 
+func newAuditWriter(number, names int) *auditWriter {
+	return &auditWriter{number: number, names: names, kept: map[string]string{}, open: map[string][]string{}}
+}
+
 // auditWriters makes so many writers, each with so many names.
 func auditWriters(count, names int) (writers []*auditWriter) {
 	for i := range count {
-		writers = append(writers, &auditWriter{number: i, names: names, kept: map[string]string{}, open: map[string][]string{}})
+		writers = append(writers, newAuditWriter(i, names))
 	}
 	return writers
 }
@@ -141,17 +145,29 @@ func (w *auditWriter) write(address string, acknowledged *atomic.Int64) {
 
 // put puts the next date, and says whether it was acknowledged.
 func (w *auditWriter) put(c *client) bool {
-	name := fmt.Sprintf("w%sx%s", letters(w.number), letters(w.puts%w.names))
-	date := aDate(w.number*2_500 + w.puts/w.names)
-	w.puts++
+	name, date := w.next()
 	status, err := c.put(name, date)
-	if err != nil || status != http.StatusNoContent {
-		w.open[name] = append(w.open[name], date)
-		return false
+	acknowledged := err == nil && status == http.StatusNoContent
+	w.note(name, date, acknowledged)
+	return acknowledged
+}
+
+// next gives a name of the writer's own, and a date that it did not yet have.
+func (w *auditWriter) next() (name, date string) {
+	name = fmt.Sprintf("w%sx%s", letters(w.number), letters(w.puts%w.names))
+	date = aDate(w.number*2_500 + w.puts/w.names)
+	w.puts++
+	return name, date
+}
+
+// note remembers what may be there of a name, after it was put.
+func (w *auditWriter) note(name, date string, acknowledged bool) {
+	if acknowledged {
+		w.kept[name] = date
+		delete(w.open, name)
+		return
 	}
-	w.kept[name] = date
-	delete(w.open, name)
-	return true
+	w.open[name] = append(w.open[name], date)
 }
 
 // compare notes what is not as it may be, and goes on from what is there.

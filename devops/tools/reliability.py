@@ -18,6 +18,16 @@ PROMISES = [
     ("A restart with the socket held refuses and drops nobody", "restart"),
     ("A damaged file is refused or right, never wrong, never a crash", "damaged"),
     ("A copy of a running service is a consistent prefix of its history", "backup"),
+    ("With PostgreSQL, a 204 survives `kill -9` of the service and of the whole server", "kill-postgres"),
+    ("With PostgreSQL too, every GET sees what was answered before it", "linearizability-postgres"),
+    ("With a synchronous standby a failover loses no 204, and the service goes on by itself; with an asynchronous one it"
+     " may, and `check` says so", "failover"),
+    ("Replacing replicas behind a balancer, one by one, fails no request and loses nothing", "replicas"),
+    ("Whatever becomes of the database and its network, every request is answered within 10 s, nothing acknowledged is"
+     " lost, and the service recovers by itself", "database-faults"),
+    ("An upgrade with its migration, and the way back, fail nobody under load", "upgrade"),
+    ("Replicas that write the same people do not deadlock", "deadlock"),
+    ("Moving from a file to a database loses nothing, and refuses writes only", "switch-over"),
     ("Slow clients and floods cost bounded memory, and leave the others alone", "flood"),
 ]
 ELSEWHERE = [

@@ -20,6 +20,7 @@ type Proxy struct {
 	mu      sync.Mutex
 	latency time.Duration
 	frozen  chan struct{} // closed when it is not
+	gone    chan struct{} // closed when the connections of now are forgotten
 	conns   map[net.Conn]bool
 	closed  bool
 }
@@ -32,7 +33,7 @@ func NewProxy(target string) (*Proxy, error) {
 	}
 	p := &Proxy{
 		Address: listener.Addr().String(), target: target, listener: listener,
-		frozen: make(chan struct{}), conns: map[net.Conn]bool{},
+		frozen: make(chan struct{}), gone: make(chan struct{}), conns: map[net.Conn]bool{},
 	}
 	close(p.frozen)
 	p.all.Go(p.accept)
@@ -61,14 +62,15 @@ func (p *Proxy) serve(client net.Conn) {
 		return
 	}
 	defer p.drop(server)
+	gone := p.oblivion()
 	var both sync.WaitGroup
-	both.Go(func() { p.copy(server, client) })
-	both.Go(func() { p.copy(client, server) })
+	both.Go(func() { p.copy(server, client, gone) })
+	both.Go(func() { p.copy(client, server, gone) })
 	both.Wait()
 }
 
 // copy passes on what it reads, late or not at all.
-func (p *Proxy) copy(to, from net.Conn) {
+func (p *Proxy) copy(to, from net.Conn, gone chan struct{}) {
 	defer func() { _, _ = to.Close(), from.Close() }()
 	buffer := make([]byte, 32<<10)
 	for {
@@ -77,10 +79,21 @@ func (p *Proxy) copy(to, from net.Conn) {
 		if d := p.delay(); d > 0 {
 			time.Sleep(d)
 		}
+		select {
+		case <-gone:
+			n = 0
+		default:
+		}
 		if _, failed := to.Write(buffer[:n]); err != nil || failed != nil {
 			return
 		}
 	}
+}
+
+func (p *Proxy) oblivion() chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.gone
 }
 
 func (p *Proxy) state() chan struct{} {
@@ -140,6 +153,15 @@ func (p *Proxy) Thaw() {
 	default:
 		close(p.frozen)
 	}
+}
+
+// Forget passes nothing on any more over the connections there are, and closes
+// none of them, as when the other side has lost its power. New ones work.
+func (p *Proxy) Forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.gone)
+	p.gone = make(chan struct{})
 }
 
 // Reset breaks every connection there is; new ones are taken.
