@@ -90,11 +90,14 @@ func TestADatabaseThatIsAway(t *testing.T) {
 	store := "--store=postgres://u:canary@" + away.Address + "/people"
 	a := startUnready(t, nil, store)
 	require.Contains(t, a.get(a.internal+"/readyz"), "503 not ready: ping store: the store is unavailable for now")
-	response, err := client.Get(a.public + "/hello/ana")
-	require.NoError(t, err)
-	require.NoError(t, response.Body.Close())
-	require.Equal(t, http.StatusServiceUnavailable, response.StatusCode)
-	require.Equal(t, "1", response.Header.Get("Retry-After"))
+	for _, url := range []string{a.public + "/hello/ana", a.internal + "/export"} {
+		response, err := client.Get(url)
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		require.Equal(t, http.StatusServiceUnavailable, response.StatusCode, url)
+		require.Equal(t, "1", response.Header.Get("Retry-After"), url)
+	}
+	require.Equal(t, "503 the store cannot do this just now; try again in a moment\n", call("POST", a.internal+"/import", threePeople))
 	require.Contains(t, a.get(a.internal+"/metrics"), "\nbirthday_store_bytes -1\n")
 	require.NoError(t, a.stop())
 	require.NotContains(t, a.stderr.String(), "canary")

@@ -248,10 +248,12 @@ func (p parts) admin(loopback bool) http.Handler {
 		Data: admin.Data{
 			Backup: p.backup,
 			Export: func(ctx context.Context, format string) (string, func(io.Writer) error, error) {
-				return everyone(ctx, p.store, format)
+				mediaType, write, err := everyone(ctx, p.store, format)
+				return mediaType, func(w io.Writer) error { return orLater(write(w)) }, err
 			},
 			Import: func(ctx context.Context, body io.Reader, format string) (any, error) {
-				return takeIn(ctx, p.store, body, format, rulesOf(p.world, p.settings))
+				report, err := takeIn(ctx, p.store, body, format, rulesOf(p.world, p.settings))
+				return report, orLater(err)
 			},
 		},
 		HTTP: httpd.Config{Log: p.log, AccessLevel: slog.LevelDebug, StallTimeout: adminStall},
@@ -268,6 +270,15 @@ func (p parts) backup(ctx context.Context, compact bool) (*os.File, error) {
 		}
 	}
 	return copyForClient(ctx, file, filepath.Dir(p.settings.Store), compact)
+}
+
+// orLater adds to the error of a store that is away that the client may try again.
+func orLater(err error) error {
+	if !errors.Is(err, birthday.ErrUnavailable) {
+		return err
+	}
+	later := &httpd.Refusal{Status: http.StatusServiceUnavailable, Detail: "the store cannot do this just now; try again in a moment", RetryAfter: time.Second}
+	return fmt.Errorf("%w: %w", later, err)
 }
 
 // tellChanges logs when a store stops working, and when it works again.
