@@ -157,10 +157,14 @@ func (c *checkup) database(ctx context.Context) {
 		c.fault("store", fmt.Errorf("%s: %w", where, err))
 		return
 	}
-	if err := store.Ping(ctx); err != nil {
+	size, err := store.Size()
+	if ping := store.Ping(ctx); ping != nil {
+		err = ping // which may explain the other
+	}
+	if err != nil {
 		c.fault("store", fmt.Errorf("%s: %w", where, err))
 	} else {
-		c.ok("store", "%s, PostgreSQL %s as %s, takes reads and writes", where, server.Version, server.User)
+		c.ok("store", "%s, %d bytes, PostgreSQL %s as %s, takes reads and writes", where, size, server.Version, server.User)
 	}
 	if !server.TLS {
 		c.warn("store", "the connection is not encrypted: add sslmode=verify-full to the URL unless the server is on this machine")
