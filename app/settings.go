@@ -164,6 +164,9 @@ func read(w world, f *pflag.Flag, variable string) (value string, found bool, er
 		if err != nil {
 			return "", true, fmt.Errorf("read the setting: %w", err)
 		}
+		if slices.Contains(f.Annotations[secret], "whole") { // which may end in a space
+			return strings.TrimRight(string(text), "\r\n"), true, nil
+		}
 		return strings.TrimSpace(string(text)), true, nil
 	}
 	return value, true, nil
@@ -245,7 +248,7 @@ func (s *settings) checkStore(fault faultFunc) {
 		if s.BackupDir != "" {
 			fault("backup-dir", "scheduled copies are of a bbolt file; have the database make its own, or schedule `backup`")
 		}
-	case strings.Contains(s.Store, "://"):
+	case likeDatabase.MatchString(s.Store):
 		fault("store", "this is neither a file nor a postgres:// URL")
 	case s.StorePasswordFile != "":
 		fault("store-password-file", "a bbolt file has no password; name a postgres:// URL with --store, or leave it out")
@@ -256,6 +259,10 @@ func (s *settings) checkStore(fault faultFunc) {
 		fault("app-password", "name its role with --app-user")
 	}
 }
+
+// likeDatabase is what names a database, if not always rightly: no file is to be
+// made of it, and it may have a password.
+var likeDatabase = regexp.MustCompile(`(?i)^postgres(ql)?(:|//)|://|password\s*=`)
 
 // inDatabase says whether people are in a PostgreSQL database, not in a file.
 func (s *settings) inDatabase() bool {
@@ -315,15 +322,19 @@ func shown(f *pflag.Flag) string {
 	case value != "" && slices.Contains(f.Annotations[secret], "whole"):
 		return masked
 	}
-	if !strings.Contains(value, "://") && !strings.Contains(value, "password") {
+	if !likeDatabase.MatchString(value) {
 		return value // a file
 	}
 	u, err := url.Parse(value)
 	if err != nil || !strings.Contains(value, "://") {
 		return masked
 	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return masked // pgx understands more
+	}
 	for _, name := range []string{"password", "sslpassword"} {
-		if query := u.Query(); query.Has(name) {
+		if query.Has(name) {
 			query.Set(name, masked)
 			u.RawQuery = query.Encode()
 		}

@@ -80,6 +80,8 @@ func TestAllFaultsAreToldAtOnce(t *testing.T) {
 func TestOtherFaults(t *testing.T) {
 	for args, fault := range map[string]string{
 		"--listen=localhost:1 --admin-listen=localhost:1":                         "different addresses",
+		"--store=postgres:/u:canary@db/people":                                    "neither a file nor a postgres:// URL",
+		"--store=password=canary":                                                 "neither a file nor a postgres:// URL",
 		"--store=mysql://u:canary@db/people":                                      "neither a file nor a postgres:// URL",
 		"--store=postgres://u:canary@db:port/people":                              "store (from flag): cannot parse",
 		"--store=postgres://u:canary@db/p?sslmode=maybe":                          "store (from flag): cannot parse",
@@ -114,6 +116,11 @@ func TestSecretsAreMasked(t *testing.T) {
 		"postgres://u:canary%zz@db/people":                             "xxxxx",
 		"postgresql://u:canary@[::1/people":                            "xxxxx",
 		"host=db password=canary":                                      "xxxxx",
+		"host=db password = canary":                                    "xxxxx",
+		"postgres:/u:canary@db/people":                                 "xxxxx",
+		"postgresql:u:canary@db/people":                                "xxxxx",
+		"postgres//u:canary@db/people":                                 "xxxxx",
+		"postgres://u@db/people?password=can;canary":                   "xxxxx",
 		"mysql://u:canary@x":                                           "mysql://u:xxxxx@x",
 	} {
 		values, messages, err := configured(t, []string{"BIRTHDAY_STORE=" + url})
