@@ -7,12 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"os"
 	"os/exec"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -34,19 +37,36 @@ var (
 // Dump writes the table of people, as it is at one moment, in the custom format of
 // pg_dump, while others write on.
 func Dump(ctx context.Context, url string, o Options, out io.Writer) error {
-	address, password, err := forPrograms(url, o)
+	conninfo, password, err := forPrograms(url, o)
 	if err != nil {
 		return err
 	}
-	cmd, err := client(ctx, "pg_dump", "--format=custom", "--table=people", "--no-password", "--dbname="+address)
+	cmd, err := client(ctx, "pg_dump", "--format=custom", "--table=people", "--no-password", "--dbname="+conninfo)
 	if err != nil {
 		return err
 	}
 	if password != "" {
 		cmd.Env = append(os.Environ(), "PGPASSWORD="+password)
 	}
-	cmd.Stdout = out
-	return finish(cmd, cmd.Run())
+	target := &sink{Writer: out}
+	cmd.Stdout = target
+	if err := cmd.Run(); target.err == nil {
+		return finish(cmd, err)
+	}
+	return target.err
+}
+
+// sink remembers why it could not be written to: the program only dies of it.
+type sink struct {
+	io.Writer
+	err error
+}
+
+// Write passes on.
+func (s *sink) Write(p []byte) (n int, err error) {
+	n, err = s.Writer.Write(p)
+	s.err = errors.Join(s.err, err)
+	return n, err
 }
 
 // VerifyDump reads a dump to its end, and gives how many people it holds.
@@ -119,11 +139,13 @@ func copyIn(ctx context.Context, tx pgx.Tx, path string) (people int, err error)
 // dump reads the rows of people out of a dump, as COPY writes them.
 type dump struct {
 	cmd     *exec.Cmd
+	kill    context.CancelFunc
 	output  *bufio.Reader
 	columns string // like username, date_of_birth
 	people  int    // rows so far
 	row     []byte // what is left of one
-	end     bool
+	end     bool   // no more rows come
+	broken  bool   // before their end
 }
 
 // copyStart begins the rows in what pg_restore writes, and copyEnd ends them.
@@ -136,21 +158,25 @@ func readDump(ctx context.Context, path string) (*dump, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithCancel(ctx)
 	cmd, err := client(ctx, "pg_restore", "--data-only", "--table=people", "--file=-", path)
 	if err != nil {
+		cancel()
 		return nil, err
 	}
 	output, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
 	if err != nil {
+		cancel()
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	d := &dump{cmd: cmd, output: bufio.NewReaderSize(output, 1<<20)}
+	d := &dump{cmd: cmd, kill: cancel, output: bufio.NewReaderSize(output, 1<<20)}
 	for {
 		line, err := d.output.ReadString('\n')
 		if err != nil {
+			d.broken = true
 			if err = d.close(); err == nil {
 				err = errNoPeople
 			}
@@ -169,6 +195,7 @@ func (d *dump) Read(p []byte) (n int, err error) {
 		if len(d.row) == 0 {
 			row, err := d.output.ReadSlice('\n')
 			if err != nil {
+				d.broken = true
 				return n, fmt.Errorf("the copy ends too early: %w", io.ErrUnexpectedEOF)
 			}
 			if string(row) == copyEnd {
@@ -187,13 +214,21 @@ func (d *dump) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// close ends pg_restore, whose judgement of the dump comes last.
+// close ends pg_restore, whose judgement of the dump comes last. Nobody waits for
+// rows that nobody reads.
 func (d *dump) close() error {
+	defer d.kill()
+	if !d.end && !d.broken {
+		d.kill()
+		_ = d.cmd.Wait() // it was killed
+		return nil
+	}
 	_, err := io.Copy(io.Discard, d.output)
 	return finish(d.cmd, errors.Join(err, d.cmd.Wait()))
 }
 
-// client makes the command of a client program of PostgreSQL.
+// client makes the command of a client program of PostgreSQL. It is in a group of
+// its own: Ctrl-C is for us, who then end it.
 func client(ctx context.Context, name string, arguments ...string) (*exec.Cmd, error) {
 	path, err := exec.LookPath(name)
 	if err != nil {
@@ -202,6 +237,7 @@ func client(ctx context.Context, name string, arguments ...string) (*exec.Cmd, e
 	}
 	cmd := exec.CommandContext(ctx, path, arguments...) //nolint:gosec // the operator names what it is about
 	cmd.Stderr = new(bytes.Buffer)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd, nil
 }
 
@@ -211,41 +247,70 @@ func finish(cmd *exec.Cmd, err error) error {
 		return nil
 	}
 	said, _ := cmd.Stderr.(*bytes.Buffer)
-	return fmt.Errorf("%s: %w: %s", cmd.Args[0], err, strings.TrimSpace(said.String()))
+	if text := strings.TrimSpace(said.String()); text != "" {
+		return fmt.Errorf("%s: %w: %s", cmd.Args[0], err, text)
+	}
+	return fmt.Errorf("%s: %w", cmd.Args[0], err)
 }
 
-// parameters of a URL that the programs know as well; they refuse the others.
+// Parameters of a URL that mean the same to the programs.
 var parameters = []string{
-	"application_name", "connect_timeout", "host", "krbsrvname", "passfile", "port", "service", "sslcert", "sslkey",
-	"sslmode", "sslrootcert", "sslsni", "target_session_attrs", "user",
+	"connect_timeout", "krbsrvname", "passfile", "service", "sslcert", "sslkey", "sslmode", "sslrootcert", "sslsni", "target_session_attrs",
 }
 
-// forPrograms makes of our URL one for the programs of PostgreSQL, without the
-// password: everybody may see how a program was called.
-func forPrograms(text string, o Options) (address, password string, err error) {
+// forPrograms makes of our URL what the programs of PostgreSQL connect with, and
+// the password apart: everybody may see how a program was called. Like us, they are
+// not to wait for ever.
+// https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+func forPrograms(text string, o Options) (conninfo, password string, err error) {
 	config, err := pgx.ParseConfig(text)
 	if err != nil {
 		return "", "", err // without the password
 	}
+	connConfig(config, o)
 	if err := o.password(context.Background(), config); err != nil {
 		return "", "", err
 	}
-	u, err := url.Parse(text)
-	if err != nil {
-		return "", "", errors.New("cannot parse the URL") // its text has the password
+	values := map[string]string{
+		"dbname": config.Database, "user": config.User, "application_name": "birthday-demo backup",
+		"target_session_attrs": "read-write", "connect_timeout": "10",
+		"keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3", "tcp_user_timeout": "30000",
 	}
-	if u.User != nil {
-		u.User = url.User(u.User.Username())
-	}
-	query := u.Query()
-	for name := range query {
-		if !slices.Contains(parameters, name) {
-			query.Del(name)
+	_, query, _ := strings.Cut(text, "?")
+	for pair := range strings.SplitSeq(query, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		if slices.Contains(parameters, name) {
+			values[name], _ = url.PathUnescape(value) // it was parsed above
 		}
 	}
-	if !query.Has("target_session_attrs") {
-		query.Set("target_session_attrs", "read-write")
+	values["host"], values["port"] = hosts(config)
+	values["options"] = serverOptions(config.RuntimeParams)
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		conninfo += name + "='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(values[name]) + "' "
 	}
-	u.RawQuery = query.Encode()
-	return u.String(), config.Password, nil
+	return strings.TrimSpace(conninfo), config.Password, nil
+}
+
+// hosts gives the hosts of a configuration and their ports, as lists. With TLS that
+// is only preferred, pgx has each of them twice.
+func hosts(config *pgx.ConnConfig) (names, ports string) {
+	list := []string{config.Host}
+	numbers := []string{strconv.Itoa(int(config.Port))}
+	for _, f := range config.Fallbacks {
+		if port := strconv.Itoa(int(f.Port)); f.Host != list[len(list)-1] || port != numbers[len(numbers)-1] {
+			list, numbers = append(list, f.Host), append(numbers, port)
+		}
+	}
+	return strings.Join(list, ","), strings.Join(numbers, ",")
+}
+
+// serverOptions gives what a URL sets on the server, as the parameter "options".
+func serverOptions(settings map[string]string) string {
+	words := []string{settings["options"]}
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		if name != "options" && name != "application_name" {
+			words = append(words, "-c "+name+"="+strings.NewReplacer(`\`, `\\`, ` `, `\ `).Replace(settings[name]))
+		}
+	}
+	return strings.TrimSpace(strings.Join(words, " "))
 }

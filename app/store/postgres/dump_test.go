@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -83,13 +84,41 @@ func TestTheServicesRoleMayDump(t *testing.T) {
 	password := filepath.Join(t.TempDir(), "password")
 	require.NoError(t, os.WriteFile(password, []byte("canary\n"), 0o600))
 	o := postgres.Options{PasswordFile: password}
-	url := server.URLOf(database, "dumper", "wrong") + "&pool_max_conns=3&statement_timeout=1234"
+	url := "postgres://dumper:wrong@" + server.Address + "/?dbname=" + database + "&sslmode=disable&pool_max_conns=3" +
+		"&statement_timeout=1234&options=-c%20work_mem%3D5MB&application_name=a%20name"
 	s := openWith(t, url, o)
 	require.NoError(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")))
 	path := dumped(t, url, o)
 	n, err := postgres.Restore(t.Context(), url, o, path, true)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
+}
+
+func TestWhatTheProgramsConnectWith(t *testing.T) {
+	password := filepath.Join(t.TempDir(), "password")
+	require.NoError(t, os.WriteFile(password, []byte("it's a \\ canary;\n"), 0o600))
+	conninfo, secret, err := postgres.ForPrograms(
+		"postgres://app:canary@one:5433,two/it's?password=canary&sslrootcert=/a%20b/c;d&sslmode=prefer&search_path=a%20b&pool_max_conns=3",
+		postgres.Options{PasswordFile: password})
+	require.ErrorContains(t, err, "unable to read CA file", "where it must be there")
+	require.Empty(t, conninfo+secret)
+	conninfo, secret, err = postgres.ForPrograms(
+		"postgres://app:canary@one:5433,two/it's?password=canary&sslmode=prefer&search_path=a%20b&pool_max_conns=3",
+		postgres.Options{PasswordFile: password})
+	require.NoError(t, err)
+	require.Equal(t, `it's a \ canary;`, secret)
+	require.Equal(t, `application_name='birthday-demo backup' connect_timeout='10' dbname='it\'s' host='one,two' keepalives_count='3' `+
+		`keepalives_idle='10' keepalives_interval='5' options='-c search_path=a\\ b' port='5433,5432' sslmode='prefer' `+
+		`target_session_attrs='read-write' tcp_user_timeout='30000' user='app'`, conninfo)
+}
+
+func TestADumpThatCannotBeWrittenSaysWhy(t *testing.T) {
+	_, url := fresh(t)
+	testkit.Needs(t, "pg_dump", "postgresql-client")
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	require.NoError(t, err)
+	defer func() { _ = full.Close() }()
+	require.ErrorIs(t, postgres.Dump(t.Context(), url, postgres.Options{}, full), syscall.ENOSPC)
 }
 
 // TestADamagedDumpIsRefused cuts a dump everywhere, and flips a bit of its data.

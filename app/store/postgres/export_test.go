@@ -5,6 +5,12 @@ import "github.com/jackc/pgx/v5/pgxpool"
 // Pool gives the connections of the store, to measure what they can do.
 func (s *Store) Pool() *pgxpool.Pool { return s.pool }
 
+// What is tried without a server.
+var (
+	ForPrograms = forPrograms
+	Scatter     = scatter
+)
+
 // The statements of a single put and get.
 const (
 	UpsertOne = upsertOne
