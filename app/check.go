@@ -166,11 +166,34 @@ func (c *checkup) database(ctx context.Context) {
 	} else {
 		c.ok("store", "%s, %d bytes, PostgreSQL %s as %s, takes reads and writes", where, size, server.Version, server.User)
 	}
-	if !server.TLS {
-		c.warn("store", "the connection is not encrypted: add sslmode=verify-full to the URL unless the server is on this machine")
+	if exposed, err := postgres.Exposed(c.Store); err == nil && exposed {
+		c.warn("store", "somebody on the way to the server could read birth dates and passwords: add sslmode=verify-full and\n"+
+			"sslrootcert to the URL")
 	}
 	c.promise(server)
+	c.replicas(ctx)
 	c.ok("backups", "are the database's own, or made by `backup`")
+}
+
+// replicas asks the servers that GET would read from. Without them, the primary
+// answers.
+func (c *checkup) replicas(ctx context.Context) {
+	if c.ReadStore == "" {
+		return
+	}
+	where := shown(c.flags.Lookup("read-store"))
+	o := c.settings.database()
+	o.AnyServer = true
+	replicas, err := postgres.Open(ctx, c.ReadStore, o)
+	if err == nil {
+		defer func() { _ = replicas.Close() }() // it wrote nothing
+		_, err = replicas.After(ctx, "", 1)
+	}
+	if err != nil {
+		c.warn("replicas", fmt.Sprintf("%s: %v", where, err))
+		return
+	}
+	c.ok("replicas", "%s can be read; what is read there may be behind", where)
 }
 
 // promise says what a 204 is worth on a server.

@@ -216,13 +216,18 @@ var (
 func importPeople(ctx context.Context, s store, stream iter.Seq2[birthday.Person, error], size importSize) (report importReport, err error) {
 	batch := make([]birthday.Person, 0, size.sorted) // to grow would copy it often; what is not used takes no memory
 	flush := func() error {
+		kept := 0
 		for sorted := range slices.Chunk(sortLastWins(batch), size.committed) {
 			if s == nil {
 				break
 			}
 			if err := s.PutAll(ctx, sorted); err != nil {
+				if report.Taken += kept; report.Taken > 0 {
+					err = fmt.Errorf("people who are kept already: %d; import again when this is mended: %w", report.Taken, err)
+				}
 				return err
 			}
+			kept += len(sorted)
 		}
 		report.Taken += len(batch)
 		batch = batch[:0]

@@ -2,11 +2,15 @@ package postgres
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -77,7 +81,40 @@ func poolConfig(url string, o Options) (*pgxpool.Config, error) {
 		"lock_timeout":      milliseconds(lockTimeout),
 	})
 	config.BeforeConnect = o.password
+	if o.AnyServer {
+		config.BeforeConnect = func(ctx context.Context, config *pgx.ConnConfig) error {
+			scatter(config)
+			return o.password(ctx, config)
+		}
+	}
 	return config, nil
+}
+
+// scatter has a connection begin with any of the hosts: pgx begins with the first,
+// which would have all of them.
+func scatter(config *pgx.ConnConfig) {
+	all := append([]*pgconn.FallbackConfig{{Host: config.Host, Port: config.Port, TLSConfig: config.TLSConfig}}, config.Fallbacks...)
+	chosen := all[rand.N(len(all))] //nolint:gosec // balance needs no secrecy
+	at := slices.IndexFunc(all, func(f *pgconn.FallbackConfig) bool { return f.Host == chosen.Host && f.Port == chosen.Port })
+	all = slices.Concat(all[at:], all[:at]) // a host may be there twice, with TLS and without
+	config.Host, config.Port, config.TLSConfig = all[0].Host, all[0].Port, all[0].TLSConfig
+	config.Fallbacks = all[1:]
+}
+
+// Exposed says whether a URL has connections to other machines on which somebody on
+// the way could read and change what is sent: those without sslmode=verify-full.
+func Exposed(url string) (bool, error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return false, err // without the password
+	}
+	exposed := func(host string, t *tls.Config) bool {
+		address, err := netip.ParseAddr(host)
+		near := strings.HasPrefix(host, "/") || host == "localhost" || err == nil && address.IsLoopback()
+		return !near && (t == nil || t.InsecureSkipVerify)
+	}
+	return exposed(config.Host, config.TLSConfig) ||
+		slices.ContainsFunc(config.Fallbacks, func(f *pgconn.FallbackConfig) bool { return exposed(f.Host, f.TLSConfig) }), nil
 }
 
 // connConfig has connections lead to a server that takes writes, even when the
@@ -109,6 +146,9 @@ func (o Options) password(_ context.Context, config *pgx.ConnConfig) error {
 		return fmt.Errorf("%w: read the database's password: %w", birthday.ErrUnavailable, err)
 	}
 	config.Password = strings.TrimRight(string(text), "\r\n")
+	if config.Password == "" {
+		return fmt.Errorf("%w: the file of the database's password is empty: %s", birthday.ErrUnavailable, o.PasswordFile)
+	}
 	return nil
 }
 

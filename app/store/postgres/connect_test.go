@@ -146,3 +146,52 @@ func TestPlainPoolers(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 2, s.Stats().Max)
 }
+
+func TestReadersAreScattered(t *testing.T) {
+	config, err := pgx.ParseConfig("postgres://u@one,two:5433,three/people?sslmode=prefer")
+	require.NoError(t, err)
+	first := map[string]int{}
+	for range 300 {
+		one := config.Copy()
+		postgres.Scatter(one)
+		first[one.Host]++
+		require.NotNil(t, one.TLSConfig, "it is preferred")
+		require.Len(t, one.Fallbacks, 5)
+		require.Nil(t, one.Fallbacks[0].TLSConfig)
+		require.Equal(t, one.Host, one.Fallbacks[0].Host)
+		require.Equal(t, one.Host == "two", one.Port == 5433)
+		hosts := map[string]int{one.Host: 1}
+		for _, f := range one.Fallbacks {
+			hosts[f.Host]++
+		}
+		require.Equal(t, map[string]int{"one": 2, "two": 2, "three": 2}, hosts)
+	}
+	require.Len(t, first, 3)
+	require.NotContains(t, first, "", "none is left out: %v", first)
+}
+
+func TestWhatIsExposed(t *testing.T) {
+	ca := filepath.Join(t.TempDir(), "ca.crt")
+	require.NoError(t, pgtest.WriteAuthority(ca))
+	for url, exposed := range map[string]bool{
+		"postgres://u@db/people":                                             true,
+		"postgres://u@db/people?sslmode=require":                             true,
+		"postgres://u@db/people?sslmode=verify-ca&sslrootcert=" + ca:         true,
+		"postgres://u@db/people?sslmode=verify-full&sslrootcert=" + ca:       false,
+		"postgres://u@localhost,db/people?sslmode=disable":                   true,
+		"postgres://u@localhost,[::1]:5433/people?sslmode=disable":           false,
+		"postgres:///people?host=/run/postgresql":                            false,
+		"postgres://u@db,other/people?sslmode=verify-full&sslrootcert=" + ca: false,
+	} {
+		is, err := postgres.Exposed(url)
+		require.NoError(t, err)
+		require.Equal(t, exposed, is, url)
+	}
+}
+
+func TestAnEmptyPasswordFileIsNamed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "password")
+	require.NoError(t, os.WriteFile(path, []byte("\n"), 0o600))
+	s := openWith(t, "postgres://u@127.0.0.1:1/people", postgres.Options{PasswordFile: path})
+	require.ErrorContains(t, s.Ping(t.Context()), "is empty: "+path)
+}

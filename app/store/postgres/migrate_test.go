@@ -138,8 +138,12 @@ func TestRolesThatCannotBe(t *testing.T) {
 	database := migrated(t, server)
 	_, err := postgres.Migrate(t.Context(), server.URL(database), postgres.Options{}, postgres.Role{Name: "x", Password: "é"})
 	require.ErrorContains(t, err, "printable ASCII")
+	_, err = postgres.Migrate(t.Context(), server.URL(database), postgres.Options{}, postgres.Role{Name: "postgres"})
+	require.NoError(t, err, "who migrates may serve as well")
 	_, err = postgres.Migrate(t.Context(), server.URL(database), postgres.Options{}, postgres.Role{Name: "postgres", Password: "ignored"})
-	require.NoError(t, err, "who migrates may serve as well, and keeps the password")
+	require.ErrorContains(t, err, "the URL's own role")
+	_, err = postgres.Migrate(t.Context(), server.URL(database), postgres.Options{}, postgres.Role{Name: "mistyped"})
+	require.ErrorContains(t, err, "no such role")
 	require.NoError(t, open(t, server.URL(database)).Ping(t.Context()))
 
 	require.NoError(t, server.Exec(t.Context(), database, "CREATE ROLE nobody_yet LOGIN PASSWORD 'here'"))

@@ -15,7 +15,7 @@ import (
 
 // Role is whom a service connects as, other than whoever makes the tables. With
 // a password it is made when missing, and gets the password; without one it must
-// be there, or is made without one where the server knows it in another way.
+// be there.
 type Role struct{ Name, Password string }
 
 // grantLock has those who grant at once take turns: PostgreSQL refuses to change
@@ -49,8 +49,15 @@ func (r Role) grant(ctx context.Context, tx pgx.Tx, verifier string) error {
 	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1), current_user = $1,
 		quote_ident(current_schema()), quote_ident(current_database()) FROM pg_advisory_xact_lock($2)`,
 		r.Name, int64(grantLock)).Scan(&known, &same, &schema, &database)
-	if err != nil || same {
+	switch {
+	case err != nil:
 		return err
+	case same && verifier != "":
+		return errors.New("it is the URL's own role, whose password is not changed here; name another one, or none")
+	case same:
+		return nil
+	case !known && verifier == "":
+		return errors.New("there is no such role: give it a password, or make it first")
 	}
 	role := pgx.Identifier{r.Name}.Sanitize()
 	var statements []string
