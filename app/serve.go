@@ -4,24 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"birthday-demo/app/admin"
-	"birthday-demo/app/api"
-	"birthday-demo/app/birthday"
 	"birthday-demo/app/httpd"
 	"birthday-demo/app/store/bolt"
 	"birthday-demo/app/store/postgres"
@@ -173,154 +165,6 @@ type logged struct{ error }
 
 // Unwrap gives the error.
 func (e logged) Unwrap() error { return e.error }
-
-// parts is what serve made, and hands to the ports.
-type parts struct {
-	world
-	settings *settings
-	log      *slog.Logger
-	version  version
-	tokens   tokens
-	registry *prometheus.Registry
-	stats    *httpd.Stats
-	store    store
-	replicas *postgres.Store // nil without
-	ready    *admin.Readiness
-}
-
-// openReplicas makes a store of the replicas, where there are any.
-func (p *parts) openReplicas(ctx context.Context, stops *closers) (err error) {
-	if p.settings.ReadStore == "" {
-		return nil
-	}
-	o := p.settings.database()
-	o.AnyServer = true
-	if p.replicas, err = postgres.Open(ctx, p.settings.ReadStore, o); err != nil {
-		return err
-	}
-	stops.add("close the replicas", func(ctx context.Context) error { return within(ctx, p.replicas.Close) })
-	measurePool("replicas", p.replicas, p.registry)
-	return nil
-}
-
-// api makes the handler of the public port.
-func (p parts) api() http.Handler {
-	s := p.settings
-	people := p.store
-	if p.replicas != nil {
-		people = withReplicas{people, p.replicas, new(atomic.Int64)}
-	}
-	zone, _ := birthday.NewZones().Parse(s.TimeZone) // load has checked it,
-	proxies, _ := s.proxies()                        // and these
-	return api.New(api.Config{
-		Store:          measure(people, p.registry),
-		Now:            p.now,
-		Zone:           zone,
-		LeapDay:        birthday.LeapDay(s.LeapDay),
-		ASCIIUsernames: s.ASCIIUsernames,
-		BasePath:       s.BasePath,
-		WriteTokens:    p.tokens.write,
-		ReadTokens:     p.tokens.read,
-		Registry:       p.registry,
-		HTTP: httpd.Config{
-			Log:         p.log,
-			AccessLevel: slog.LevelInfo,
-			Metrics:     httpd.NewMetrics(p.registry),
-			Stats:       p.stats,
-			Client:      httpd.ClientAddress(proxies),
-			MaxInFlight: s.MaxInFlight,
-			RateLimit:   s.RateLimit,
-		},
-	})
-}
-
-// admin makes the handler of the internal port. Its requests are mostly probes,
-// so they are logged for debugging only.
-func (p parts) admin(loopback bool) http.Handler {
-	return admin.New(admin.Config{
-		Ready:    p.ready,
-		Registry: p.registry,
-		Stats:    p.stats,
-		Version:  p.version,
-		Pprof:    p.settings.Pprof,
-		Tokens:   p.tokens.admin,
-		Loopback: loopback,
-		Data: admin.Data{
-			Backup: p.backup,
-			Export: func(ctx context.Context, format string) (string, func(io.Writer) error, error) {
-				mediaType, write, err := everyone(ctx, p.store, format)
-				return mediaType, func(w io.Writer) error { return orLater(write(w)) }, err
-			},
-			Import: func(ctx context.Context, body io.Reader, format string) (any, error) {
-				report, err := takeIn(ctx, p.store, body, format, rulesOf(p.world, p.settings))
-				return report, orLater(err)
-			},
-		},
-		HTTP: httpd.Config{Log: p.log, AccessLevel: slog.LevelDebug, StallTimeout: adminStall},
-	})
-}
-
-// backup makes a copy for a client of the internal port.
-func (p parts) backup(ctx context.Context, compact bool) (*os.File, error) {
-	file, ok := p.store.(copier)
-	if !ok {
-		return nil, &httpd.Refusal{
-			Status: http.StatusNotFound,
-			Detail: "people are in a PostgreSQL database: copy that, with `backup --store` and its URL, or by its own means",
-		}
-	}
-	return copyForClient(ctx, file, filepath.Dir(p.settings.Store), compact)
-}
-
-// orLater adds to the error of a store that is away that the client may try again.
-func orLater(err error) error {
-	if !errors.Is(err, birthday.ErrUnavailable) {
-		return err
-	}
-	later := &httpd.Refusal{Status: http.StatusServiceUnavailable, Detail: "the store cannot do this just now; try again in a moment", RetryAfter: time.Second}
-	return fmt.Errorf("%w: %w", later, err)
-}
-
-// tellChanges logs when a store stops working, and when it works again.
-func tellChanges(log *slog.Logger, ping func(context.Context) error) func(context.Context) error {
-	working := true
-	return func(ctx context.Context) error { // admin.Readiness calls it once at a time
-		err := ping(ctx)
-		switch {
-		case err != nil && working:
-			log.Error("not ready: the store does not work", "error", err)
-		case err == nil && !working:
-			log.Info("ready: the store works again")
-		}
-		working = err == nil
-		return err
-	}
-}
-
-// startCopies removes what a crash has left beside the file, and starts the
-// scheduled copies where they are wanted.
-func (p parts) startCopies(ctx context.Context, file copier, stops *closers) {
-	s := p.settings
-	sweep(filepath.Dir(s.Store), p.now(), p.log)
-	if s.BackupDir == "" {
-		return
-	}
-	_ = os.Mkdir(s.BackupDir, 0o700) // where that fails, the copies tell
-	sweep(s.BackupDir, p.now(), p.log)
-	copies := &schedule{store: file, folder: s.BackupDir, every: s.BackupEvery, keep: s.BackupKeep, now: p.now, log: p.log}
-	copies.register(p.registry)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		copies.run(ctx)
-	}()
-	stops.add("stop the scheduled copies", func(context.Context) error {
-		cancel()
-		<-stopped
-		return nil
-	})
-}
 
 // announce says in one line what was started, and to a person how to try it.
 func (p parts) announce(public, internal net.Addr) {
