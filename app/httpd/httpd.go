@@ -222,10 +222,13 @@ func (x *exchange) finish(took time.Duration) {
 		s.Stats.count(status, took)
 	}
 	level := s.AccessLevel
-	if status >= http.StatusInternalServerError {
-		if _, meant := errors.AsType[*Refusal](x.err); !meant {
-			level = slog.LevelError
-		}
+	broken := x.cut && x.err != nil
+	_, meant := x.err.(*Refusal) //nolint:errorlint // one that is wrapped has a cause to tell
+	switch {
+	case status >= http.StatusInternalServerError && !meant:
+		level = slog.LevelError
+	case broken:
+		level = max(level, slog.LevelWarn)
 	}
 	ctx := context.Background() // the request's may be over
 	if !s.Log.Enabled(ctx, level) {
@@ -243,7 +246,7 @@ func (x *exchange) finish(took time.Duration) {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
 		line.AddAttrs(slog.String("client", s.Client(x.request).String()))
 	}
-	if x.err != nil && status >= statusClientGone {
+	if broken || x.err != nil && status >= statusClientGone {
 		line.AddAttrs(slog.String("error", x.err.Error()))
 	}
 	_ = s.Log.Handler().Handle(ctx, line) // a log that cannot be written has nobody to tell

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -225,8 +226,27 @@ func TestACutAnswerIsAborted(t *testing.T) {
 		"abort": func(w http.ResponseWriter, r *http.Request) error { _ = fine(w, r); panic(http.ErrAbortHandler) },
 	} {
 		t.Run(what, func(t *testing.T) {
-			require.PanicsWithValue(t, http.ErrAbortHandler, func() { serve(httpd.Config{}, fail, get("/things/x")) })
+			var log logBuffer
+			require.PanicsWithValue(t, http.ErrAbortHandler, func() { serve(httpd.Config{Log: newLog(&log)}, fail, get("/things/x")) })
+			lines := log.lines(t)
+			last := lines[len(lines)-1]
+			require.Equal(t, what != "abort", last["level"] == "WARN", last)
+			require.Equal(t, map[string]any{"error": "the rest is lost", "panic": "panic with a string", "abort": nil}[what], last["error"])
 		})
+	}
+}
+
+// TestARefusalWithACauseIsLogged has one that is meant, and one with a cause that
+// nobody would hear of.
+func TestARefusalWithACauseIsLogged(t *testing.T) {
+	later := &httpd.Refusal{Status: http.StatusServiceUnavailable, Detail: "later"}
+	for err, level := range map[error]string{later: "INFO", fmt.Errorf("%w: the disk is full", later): "ERROR"} {
+		var log logBuffer
+		w := serve(httpd.Config{Log: newLog(&log)}, func(http.ResponseWriter, *http.Request) error { return err }, get("/things/x"))
+		require.Equal(t, http.StatusServiceUnavailable, w.Code)
+		require.Equal(t, "later\n", w.Body.String())
+		require.Equal(t, level, log.lines(t)[0]["level"])
+		require.Equal(t, err.Error(), log.lines(t)[0]["error"])
 	}
 }
 
