@@ -67,8 +67,8 @@ type importReport struct {
 
 const maxRefusals = 20 // that a report names
 
-// errPartial says that some lines were refused and the others kept.
-var errPartial = errors.New("some lines were refused; the others are kept")
+// errPartial says that some lines were refused, and not all.
+var errPartial = errors.New("some lines were refused")
 
 func (i *importer) run(ctx context.Context, w world, path string) error {
 	if i.dryRun && i.admin != "" {
@@ -101,8 +101,11 @@ func (i *importer) run(ctx context.Context, w world, path string) error {
 	if err := errors.Join(err, i.tell(w, report)); err != nil {
 		return fmt.Errorf("import %s: %w", path, err)
 	}
-	if report.Refused > 0 {
+	switch {
+	case report.Refused > 0 && i.dryRun:
 		return fmt.Errorf("import %s: %w", path, errPartial)
+	case report.Refused > 0:
+		return fmt.Errorf("import %s: %w; the others are kept", path, errPartial)
 	}
 	return nil
 }
