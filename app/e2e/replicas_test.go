@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -159,7 +158,11 @@ func newFleet(t *testing.T, store string) *fleet {
 	f := &fleet{address: listener.Addr().String(), store: store, folder: folder}
 	configuration := fmt.Sprintf(balancerConfiguration, f.socket())
 	for i := range f.places {
-		p := place{freeAddress(t), freeAddress(t)}
+		var p place
+		for _, address := range []*string{&p.public, &p.internal} {
+			*address, err = testkit.FreeAddress()
+			require.NoError(t, err)
+		}
 		_, port, _ := net.SplitHostPort(p.internal) // it is ours
 		configuration += fmt.Sprintf("\tserver place%d %s port %s\n", i, p.public, port)
 		f.places[i] = p
@@ -204,21 +207,6 @@ func (f *fleet) state(place int) string {
 		}
 	}
 	return "unknown"
-}
-
-// freeAddress gives an address that nobody listens on, with a port below those
-// that the kernel gives out by itself: a place keeps it when nobody is there.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(10_000)))
-		if err == nil {
-			require.NoError(t, listener.Close())
-			return listener.Addr().String()
-		}
-	}
-	t.Fatal("found no free port")
-	return ""
 }
 
 // start starts a replica in the free place. It need not be ready.

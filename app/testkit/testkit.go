@@ -3,6 +3,10 @@ package testkit
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
 	"os"
 	"os/exec"
 	"sync"
@@ -63,4 +67,18 @@ func Again(t *testing.T, variable, pattern string) (output string) {
 	}
 	t.Logf("%s: %d tests passed", variable, bytes.Count(out, []byte("\n--- PASS: ")))
 	return string(out)
+}
+
+// FreeAddress gives an address of the loopback interface that nobody listens on. Its
+// port is below those that the kernel gives out by itself: who had it can have it
+// again.
+func FreeAddress() (string, error) {
+	const tries, first, ports = 100, 10_000, 20_000
+	for range tries {
+		listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(ports))) //nolint:gosec // chance needs no secrecy
+		if err == nil {
+			return listener.Addr().String(), listener.Close()
+		}
+	}
+	return "", errors.New("found no free port")
 }

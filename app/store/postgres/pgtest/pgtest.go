@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -104,12 +103,10 @@ func newServer(o Options, password string) (*Server, error) {
 		return nil, fmt.Errorf("make a server: %w", err)
 	}
 	s := &Server{folder: folder, options: o, password: password, count: new(atomic.Int64)}
-	port, err := freePort()
-	if err != nil {
-		return nil, fmt.Errorf("make a server: %w", err)
+	if s.Address, err = testkit.FreeAddress(); err == nil {
+		err = giveAway(folder)
 	}
-	s.Address = net.JoinHostPort(host, strconv.Itoa(port))
-	if err = giveAway(folder); err == nil {
+	if err == nil {
 		s.guard, err = newGuard(folder)
 	}
 	if err != nil {
@@ -202,22 +199,6 @@ func (s *Server) logPath() string { return filepath.Join(s.folder, "log") }
 func (s *Server) Close() error {
 	err := s.Stop()
 	return errors.Join(err, s.guard.Close(), os.RemoveAll(s.folder))
-}
-
-// freePort gives a port that nobody listens on, below those that the kernel
-// gives out by itself: a server must get its port again when it is restarted.
-func freePort() (int, error) {
-	const tries, first, ports = 100, 20000, 10000
-	for range tries {
-		var random [2]byte
-		_, _ = rand.Read(random[:]) // it never fails
-		port := first + (int(random[0])<<8|int(random[1]))%ports
-		listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
-		if err == nil {
-			return port, listener.Close()
-		}
-	}
-	return 0, errors.New("found no free port")
 }
 
 // runProgram runs a program of PostgreSQL to its end.
