@@ -143,7 +143,7 @@ func makeCopy(ctx context.Context, folder string, compact bool, verify verify, w
 // copyForClient makes a copy of an open store for the internal port, whose client
 // verifies it. The file has no name any more: when it is closed, nothing is left
 // of it.
-func copyForClient(ctx context.Context, s copier, folder string, compact bool) (*os.File, error) {
+func copyForClient(ctx context.Context, s *bolt.Store, folder string, compact bool) (*os.File, error) {
 	temp, err := writeCopy(ctx, folder, compact, func(out io.Writer) error {
 		_, err := s.Backup(out)
 		return err

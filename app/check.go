@@ -182,9 +182,7 @@ func (c *checkup) replicas(ctx context.Context) {
 		return
 	}
 	where := shown(c.flags.Lookup("read-store"))
-	o := c.settings.database()
-	o.AnyServer = true
-	replicas, err := postgres.Open(ctx, c.ReadStore, o)
+	replicas, err := openReplicas(ctx, c.settings)
 	if err == nil {
 		defer func() { _ = replicas.Close() }() // it wrote nothing
 		_, err = replicas.After(ctx, "", 1)

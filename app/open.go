@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"os"
 
@@ -21,12 +20,6 @@ type store interface {
 	PutAll(ctx context.Context, people []birthday.Person) error
 	// Size is in bytes.
 	Size() (int64, error)
-}
-
-// copier is a store in a file that can be copied while it is in use.
-type copier interface {
-	// Backup writes a consistent copy.
-	Backup(w io.Writer) (int64, error)
 }
 
 // openStore opens the store that the settings name: a file, which it makes when
@@ -50,6 +43,13 @@ func openStore(ctx context.Context, s *settings, onFail func(error)) (store, err
 // database is what a database needs beside its URL.
 func (s *settings) database() postgres.Options {
 	return postgres.Options{PasswordFile: s.StorePasswordFile}
+}
+
+// openReplicas opens the servers that GET may read from.
+func openReplicas(ctx context.Context, s *settings) (*postgres.Store, error) {
+	o := s.database()
+	o.AnyServer = true
+	return postgres.Open(ctx, s.ReadStore, o)
 }
 
 // openForCommand opens the store for a command, which must find a database ready:

@@ -18,6 +18,7 @@ import (
 	"birthday-demo/app/api"
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/httpd"
+	"birthday-demo/app/store/bolt"
 	"birthday-demo/app/store/postgres"
 )
 
@@ -35,14 +36,12 @@ type parts struct {
 	ready    *admin.Readiness
 }
 
-// openReplicas makes a store of the replicas, where there are any.
-func (p *parts) openReplicas(ctx context.Context, stops *closers) (err error) {
+// readReplicas makes a store of the replicas, where there are any.
+func (p *parts) readReplicas(ctx context.Context, stops *closers) (err error) {
 	if p.settings.ReadStore == "" {
 		return nil
 	}
-	o := p.settings.database()
-	o.AnyServer = true
-	if p.replicas, err = postgres.Open(ctx, p.settings.ReadStore, o); err != nil {
+	if p.replicas, err = openReplicas(ctx, p.settings); err != nil {
 		return err
 	}
 	stops.add("close the replicas", func(ctx context.Context) error { return within(ctx, p.replicas.Close) })
@@ -109,7 +108,7 @@ func (p parts) admin(loopback bool) http.Handler {
 
 // backup makes a copy for a client of the internal port.
 func (p parts) backup(ctx context.Context, compact bool) (*os.File, error) {
-	file, ok := p.store.(copier)
+	file, ok := p.store.(*bolt.Store)
 	if !ok {
 		return nil, &httpd.Refusal{
 			Status: http.StatusNotFound,
@@ -146,7 +145,7 @@ func tellChanges(log *slog.Logger, ping func(context.Context) error) func(contex
 
 // startCopies removes what a crash has left beside the file, and starts the
 // scheduled copies where they are wanted.
-func (p parts) startCopies(ctx context.Context, file copier, stops *closers) {
+func (p parts) startCopies(ctx context.Context, file *bolt.Store, stops *closers) {
 	s := p.settings
 	sweep(filepath.Dir(s.Store), p.now(), p.log)
 	if s.BackupDir == "" {

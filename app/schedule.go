@@ -11,12 +11,14 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"birthday-demo/app/store/bolt"
 )
 
 // schedule makes copies of the store while the service runs, and keeps the
 // newest.
 type schedule struct {
-	store  copier
+	store  *bolt.Store
 	folder string
 	every  time.Duration
 	keep   int

@@ -104,7 +104,7 @@ func (p *parts) run(ctx context.Context, stops *closers) (err error) {
 		p.startCopies(ctx, opened, stops)
 	case *postgres.Store:
 		measurePool("primary", opened, p.registry)
-		if err := p.openReplicas(ctx, stops); err != nil {
+		if err := p.readReplicas(ctx, stops); err != nil {
 			return err
 		}
 	}
