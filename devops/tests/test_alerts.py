@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import needs
+from kit import free_port
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "devops/prometheus"
@@ -48,12 +48,6 @@ def metrics_of(expression):
 def test_metrics_of():
     expression = 'sum by (job, le) (rate(a_b{x="1", y=~"c|d"}[5m] offset 1d)) > 2 * job:e:f and time() - g > 1e6 or vector(0)'
     assert metrics_of(expression) == ({"a_b", "job:e:f", "g"}, {"job", "le", "x", "y"})
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def get(url):
