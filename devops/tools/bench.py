@@ -11,7 +11,6 @@ postgresql; what needs one that is missing is left out, and said so. BENCH_LARGE
 too.
 """
 
-import collections
 import datetime
 import os
 import pathlib
@@ -27,7 +26,7 @@ import time
 
 import bench_postgres
 from bench_kit import (
-    BINARY, ENVIRON, MIB, ROOT, SCRIPT, Load, Page, Server, in_turn, medians, number, other, ours, run, serving, timed,
+    BINARY, ENVIRON, MIB, ROOT, SCRIPT, Load, Page, Server, go_benchmarks, in_turn, medians, number, other, ours, run, serving, timed,
     username, write_people,
 )
 
@@ -120,17 +119,10 @@ class Bench:
             "PUT, in process",
             "The store beside one bbolt transaction for each, 10^5 people, both synced; puts a second, and how long"
             " 99 % take at most.")
-        test = self.folder / "bench.test"
-        run("go", "test", "-c", "-o", test, "./app/bench")
-        results = collections.defaultdict(list)
-        for n in range(rounds):
-            ENVIRON["BENCH_REVERSE"] = "yes" * (n % 2)
-            out = run(test, "-test.run=^$", "-test.bench=Put", "-test.benchtime=0.7s", "-test.timeout=60s")
-            for clients, who, rate, p99 in re.findall(r"clients=(\d+)/(\w+).*?([\d.]+) calls/s\s+([\d.]+) p99-ms", out):
-                results[int(clients), who].append((float(rate), float(p99)))
+        results = go_benchmarks(self.folder / "bench.test", "./app/bench", "Put", rounds)
         for clients, bar in (1, 0.9), (32, 5), (256, 10):
-            rate, p99 = map(statistics.median, zip(*results[clients, "store"]))
-            each, each99 = map(statistics.median, zip(*results[clients, "update"]))
+            rate, p99 = results["Put", clients, "store"]
+            each, each99 = results["Put", clients, "update"]
             s = "" if clients == 1 else "s"
             self.page.figure(f"{clients} client{s}: {number(rate)} over {number(each)} a second", rate / each, "×", above=bar)
             self.page.figure(f"{clients} client{s}: 99 % within {p99:.2f} ms, over {each99:.2f} ms", p99 / each99, "×",

@@ -203,5 +203,19 @@ def in_turn(rounds, *measures):
     return results
 
 
+def go_benchmarks(program, package, pattern, rounds):
+    """Runs Go's benchmarks of some clients and ways in turn. Gives the medians of the calls a second and of the 99th
+    percentile in milliseconds, by benchmark, clients and way."""
+    run("go", "test", "-c", "-o", program, package)
+    results = collections.defaultdict(list)
+    for n in range(rounds):
+        ENVIRON["BENCH_REVERSE"] = "yes" * (n % 2)
+        out = run(program, "-test.run=^$", f"-test.bench=^Benchmark({pattern})$", "-test.benchtime=0.7s", "-test.timeout=120s")
+        lines = re.findall(r"Benchmark(\w+)/clients=(\d+)/(\w+).*?([\d.]+) calls/s\s+([\d.]+) p99-ms", out)
+        for what, clients, way, rate, p99 in lines:
+            results[what, int(clients), way].append((float(rate), float(p99)))
+    return {key: tuple(map(statistics.median, zip(*values))) for key, values in results.items()}
+
+
 def medians(loads):
     return Load(*[statistics.median(values) for values in zip(*loads)])

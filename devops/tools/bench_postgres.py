@@ -2,16 +2,14 @@
 default settings: what it says is synced, is.
 """
 
-import collections
 import contextlib
 import pathlib
-import re
 import shutil
 import statistics
 import subprocess
 import time
 
-from bench_kit import BINARY, ENVIRON, in_turn, medians, number, other, ours, run, serving, timed, write_people
+from bench_kit import BINARY, ENVIRON, go_benchmarks, in_turn, medians, number, other, ours, run, serving, timed, write_people
 
 MISSING = "PostgreSQL is not installed (Debian package postgresql)"
 
@@ -53,18 +51,11 @@ def in_process(bench):
     bench.page.section(
         "PostgreSQL, in process",
         "The store beside the same statement, once for each call, on a pool of as many connections, with 10^5 people.")
-    test = bench.folder / "postgres.test"
-    run("go", "test", "-c", "-o", test, "./app/store/postgres")
-    results = collections.defaultdict(list)
-    for n in range(rounds):
-        ENVIRON["BENCH_REVERSE"] = "yes" * (n % 2)
-        out = run(test, "-test.run=^$", "-test.bench=^Benchmark(Put|Get)$", "-test.benchtime=0.7s", "-test.timeout=120s")
-        for what, clients, who, rate in re.findall(r"Benchmark(\w+)/clients=(\d+)/(\w+).*?([\d.]+) calls/s", out):
-            results[what, int(clients), who].append(float(rate))
+    results = go_benchmarks(bench.folder / "postgres.test", "./app/store/postgres", "Put|Get", rounds)
     bars = {("Put", 1): 0.95, ("Put", 32): 1.7, ("Put", 256): 3}
     for what, plain in ("Put", "upsert"), ("Get", "query"):
         for clients in 1, 32, 256:
-            mine, theirs = (statistics.median(results[what, clients, who]) for who in ("store", plain))
+            (mine, _), (theirs, _) = (results[what, clients, who] for who in ("store", plain))
             bench.page.figure(
                 f"{what.upper()}, {clients} client{'' if clients == 1 else 's'}: {number(mine)} over {number(theirs)} a second",
                 mine / theirs, "×", above=bars.get((what, clients)))
