@@ -9,10 +9,8 @@ import http.server
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.request
@@ -62,14 +60,14 @@ def eventually(what, log, seconds=60):
 
 
 @contextlib.contextmanager
-def process(*command, log, stop=signal.SIGTERM, **more):
+def process(*command, log, **more):
     """A process that ends with the block; what it says is in the log."""
     with open(log, "w", encoding="utf-8") as file:
         running = subprocess.Popen([str(c) for c in command], stdout=file, stderr=file, **more)
     try:
         yield
     finally:
-        running.send_signal(stop)
+        running.terminate()
         running.wait(60)
 
 
@@ -85,29 +83,16 @@ def binary(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def postgres(binary):
+def postgres(binary, tmp_path_factory):
     """The URL of a database that is ready to be served from, on a server of its own."""
-    initdb = shutil.which("initdb") or max(glob.glob("/usr/lib/postgresql/*/bin/initdb"), key=lambda path: (len(path), path), default=None)
-    if not initdb:
+    if not shutil.which("initdb") and not glob.glob("/usr/lib/postgresql/*/bin/initdb"):
         refuse("a PostgreSQL server is missing: apt-get install postgresql")
-    programs = Path(initdb).resolve().parent
-    owner = {}
-    if os.geteuid() == 0:  # which the server refuses to be
-        owner = {"user": "postgres", "group": "postgres", "extra_groups": []}
-    with tempfile.TemporaryDirectory(prefix="openapi-") as folder:  # not pytest's: those are closed to that user
-        if owner:
-            shutil.chown(folder, owner["user"], owner["group"])
-        data, log, port = Path(folder) / "data", Path(folder) / "log", free_port()
-        run(programs / "initdb", "--pgdata", data, "--username", "postgres", "--auth", "trust", "--encoding", "UTF8", "--no-locale", "--no-sync",
-            cwd="/", **owner)
-        settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off", "dynamic_shared_memory_type": "mmap"}
-        server = [programs / "postgres", "-D", data, *(word for pair in settings.items() for word in ("-c", "{}={}".format(*pair)))]
-        with process(*server, log=log, stop=signal.SIGINT, cwd="/", **owner):
-            ready = [programs / "pg_isready", "--quiet", "--host", "127.0.0.1", "--port", str(port)]
-            eventually(lambda: subprocess.run(ready, check=False).returncode == 0, log)
-            url = f"postgres://postgres@127.0.0.1:{port}/postgres?sslmode=disable"
-            run(binary, "migrate", "up", "--store", url)
-            yield url
+    program = tmp_path_factory.mktemp("server") / "server"
+    run("go", "build", "-o", program, "./app/bench/server", cwd=ROOT)
+    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:  # until its input ends
+        url = server.stdout.readline().strip()
+        run(binary, "migrate", "up", "--store", url)
+        yield url
 
 
 @pytest.fixture
