@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 )
 
@@ -32,6 +33,10 @@ var (
 	ErrAborted = errors.New("commit aborted")
 )
 
+// maxYields is how often a commit lets others run first: on a busy machine that may
+// be everybody, each time.
+const maxYields = 8
+
 // Writer commits items in batches. Build one with New.
 type Writer[T any] struct {
 	commit func([]T) error
@@ -40,6 +45,7 @@ type Writer[T any] struct {
 	quit   chan struct{}
 	done   chan struct{}
 	close  func()
+	last   int // how many calls the last batch had; the loop's
 }
 
 // call is one item on its way, with its caller's patience and return address.
@@ -100,20 +106,30 @@ func (w *Writer[T]) loop() {
 		case <-w.quit:
 			return
 		case c := <-w.calls:
-			w.flush(w.fill(c))
+			calls := w.fill(c)
+			w.last = len(calls)
+			w.flush(calls)
 		}
 	}
 }
 
-// fill adds to the first call those that are waiting now.
+// fill adds to the first call those that are waiting. Where the last commit had
+// several callers, they come back one after the other: the first would be committed
+// alone, and the rest wait for that. So they get to run before, as long as some come
+// of it.
 func (w *Writer[T]) fill(first call[T]) []call[T] {
 	calls := []call[T]{first}
-	for len(calls) < w.limit {
+	for yields, seen := 0, 0; len(calls) < w.limit; {
 		select {
 		case c := <-w.calls:
 			calls = append(calls, c)
 		default:
-			return calls
+			if len(calls) >= w.last || len(calls) == seen || yields == maxYields {
+				return calls
+			}
+			seen = len(calls)
+			runtime.Gosched()
+			yields++
 		}
 	}
 	return calls

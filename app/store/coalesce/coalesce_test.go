@@ -3,6 +3,7 @@ package coalesce_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -86,6 +87,54 @@ func TestWritersShareACommit(t *testing.T) {
 		require.Len(t, d.batches, 2)
 		require.Len(t, d.batches[1], 50)
 	})
+}
+
+func TestThoseWhoComeBackTogetherShareTheNextCommit(t *testing.T) {
+	const clients, rounds = 32, 20
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so that who runs when is the scheduler's alone
+	commits := 0
+	w := coalesce.New(100, func([]int) error {
+		commits++
+		runtime.Gosched() // while the disk syncs
+		return nil
+	})
+	var all sync.WaitGroup
+	for n := range clients {
+		all.Go(func() {
+			for range rounds {
+				_ = w.Do(context.Background(), n) // a failure is another test's
+			}
+		})
+	}
+	all.Wait()
+	w.Close()
+	require.Less(t, commits, rounds*3/2, "of %d clients who write %d times each", clients, rounds)
+}
+
+// TestALoneWriterLetsNobodyGoFirst has a machine with more to do than it can.
+func TestALoneWriterLetsNobodyGoFirst(t *testing.T) {
+	const others, puts = 50, 100
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	var turns atomic.Int64
+	var stop atomic.Bool
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer stop.Store(true)
+	for range others {
+		all.Go(func() {
+			for !stop.Load() {
+				turns.Add(1)
+				runtime.Gosched()
+			}
+		})
+	}
+	w := coalesce.New(100, func([]int) error { return nil })
+	defer w.Close()
+	before := turns.Load()
+	for n := range puts {
+		require.NoError(t, w.Do(t.Context(), n))
+	}
+	require.Less(t, turns.Load()-before, int64(others*puts/2))
 }
 
 func TestBatchesAreLimited(t *testing.T) {
