@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/getsentry/sentry-go"
@@ -34,7 +35,7 @@ func reportErrors(log *slog.Logger, s *settings, w world, v version) (reporting 
 	if err != nil {
 		return nil, nil, usageError{fmt.Errorf("sentry-dsn (from %s): this is no DSN; Sentry shows it in the project's settings, under Client Keys", s.source["sentry-dsn"])}
 	}
-	return slog.New(reporter{log.Handler(), client}), func() {
+	return slog.New(reporter{Handler: log.Handler(), client: client}), func() {
 		client.Flush(flushTimeout)
 		client.Close()
 	}, nil
@@ -54,25 +55,36 @@ func scrub(event *sentry.Event, _ *sentry.EventHint) *sentry.Event {
 type reporter struct {
 	slog.Handler
 	client *sentry.Client
+	attrs  []slog.Attr // of all its records
 }
 
 // Handle writes the record, and reports it when it is an error.
 func (r reporter) Handle(ctx context.Context, record slog.Record) error {
 	if record.Level >= slog.LevelError {
-		r.client.CaptureEvent(eventOf(record), nil, nil)
+		r.client.CaptureEvent(eventOf(record, r.attrs), nil, nil)
 	}
 	return r.Handler.Handle(ctx, record)
 }
 
-// eventOf makes an event of a record. Its message and its route tell Sentry what
-// belongs together; the request's id leads back to the log.
-func eventOf(record slog.Record) *sentry.Event {
+// WithAttrs gives a reporter whose records have attributes in common.
+func (r reporter) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return reporter{r.Handler.WithAttrs(attrs), r.client, slices.Concat(r.attrs, attrs)}
+}
+
+// WithGroup gives a reporter whose log groups what comes. A report has no groups.
+func (r reporter) WithGroup(name string) slog.Handler {
+	return reporter{r.Handler.WithGroup(name), r.client, r.attrs}
+}
+
+// eventOf makes an event of a record and what its log has in common. Its message and
+// its route tell Sentry what belongs together; the request's id leads back to the log.
+func eventOf(record slog.Record, common []slog.Attr) *sentry.Event {
 	event := sentry.NewEvent()
 	event.Level = sentry.LevelError
 	event.Timestamp = record.Time
 	event.Message = record.Message
 	said := sentry.Context{}
-	record.Attrs(func(a slog.Attr) bool {
+	say := func(a slog.Attr) bool {
 		switch a.Key {
 		case "route", "method", "status", "request_id":
 			event.Tags[a.Key] = a.Value.String()
@@ -81,7 +93,11 @@ func eventOf(record slog.Record) *sentry.Event {
 			said[a.Key] = a.Value.String()
 		}
 		return true
-	})
+	}
+	for _, a := range common {
+		say(a)
+	}
+	record.Attrs(say)
 	event.Contexts["log"] = said
 	event.Fingerprint = []string{record.Message, event.Tags["route"], event.Tags["method"], event.Tags["status"]}
 	return event

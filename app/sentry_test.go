@@ -67,9 +67,11 @@ func TestReportsHoldNoPersonalData(t *testing.T) {
 		h.ServeHTTP(httptest.NewRecorder(), r)
 	}
 	log.Error("somebody asked", "client", "203.0.113.77")
+	log.With("route", "/by/another").WithGroup("group").Error("somebody grouped")
+	log.With("route", "/before").Error("somebody else", "route", "/after")
 	log.Info("all is well")
 	flush()
-	for _, part := range []string{"the disk is on fire", "/hello/{username}", `"panic"`, `"release":"7"`, "somebody asked"} {
+	for _, part := range []string{"the disk is on fire", "/hello/{username}", `"panic"`, `"release":"7"`, "somebody asked", "/by/another", "somebody grouped", `{"route":"/after"}`} {
 		require.Contains(t, received.String(), part)
 	}
 	require.NotContains(t, received.String(), "all is well", "only errors are reported")
