@@ -52,6 +52,7 @@ type service struct {
 	next     http.Handler
 	limit    *rateLimit
 	inFlight atomic.Int64
+	books    books
 }
 
 // Wrap gives next everything that all requests of a port have in common. Below
@@ -73,11 +74,9 @@ func Wrap(next http.Handler, c Config) http.Handler {
 // ServeHTTP does in one place what a chain of middleware would do in ten: a
 // request passes one wrapper and one writer.
 func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	start := time.Now()
-	x := &exchange{ResponseWriter: w, service: s, request: r, route: unknownRoute}
+	x := &exchange{ResponseWriter: w, service: s, request: r, start: time.Now(), id: requestID(r), route: unknownRoute}
 	header := w.Header()
-	x.id = requestID(r)
-	header.Set("X-Request-Id", x.id)
+	header["X-Request-Id"] = []string{x.id}
 	header["Cache-Control"] = noStore
 	header["X-Content-Type-Options"] = noSniff
 	if s.StallTimeout > 0 {
@@ -94,7 +93,7 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			x.recovered(v)
 		}
 		s.inFlight.Add(-1)
-		x.finish(time.Since(start))
+		x.finish(time.Since(x.start))
 		if x.cut {
 			panic(http.ErrAbortHandler) // net/http closes the connection and logs nothing
 		}
@@ -132,6 +131,7 @@ type exchange struct {
 	http.ResponseWriter
 	service *service
 	request *http.Request
+	start   time.Time
 	id      string // of the request
 	route   string // the template
 	body    *body  // nil when the request has none
@@ -204,60 +204,4 @@ func (x *exchange) recovered(v any) {
 	}
 	x.service.Log.Error("panic", "request_id", x.id, "route", x.route, "panic", what, "stack", string(debug.Stack()))
 	x.refuse(fmt.Errorf("panic with %s", what))
-}
-
-// finish counts the request and writes its line. The template stands for the
-// path, which holds a username; the query, which may hold a birth date, is left
-// out. The client's address is named only where it is of use against abuse.
-func (x *exchange) finish(took time.Duration) {
-	status := x.status
-	if status == 0 {
-		status = http.StatusOK // net/http sends it when nothing was written
-	}
-	s, method := x.service, knownMethod(x.request.Method)
-	if s.Metrics != nil {
-		s.Metrics.count(x.route, method, status, took)
-	}
-	if s.Stats != nil {
-		s.Stats.count(status, took)
-	}
-	level := s.AccessLevel
-	broken := x.cut && x.err != nil
-	_, meant := x.err.(*Refusal) //nolint:errorlint // one that is wrapped has a cause to tell
-	switch {
-	case status >= http.StatusInternalServerError && !meant:
-		level = slog.LevelError
-	case broken:
-		level = max(level, slog.LevelWarn)
-	}
-	ctx := context.Background() // the request's may be over
-	if !s.Log.Enabled(ctx, level) {
-		return
-	}
-	line := slog.NewRecord(time.Now(), level, "request", 0) // a Logger would look for its caller, which is always this
-	line.AddAttrs(                                          // five fit without an allocation
-		slog.String("method", method),
-		slog.String("route", x.route),
-		slog.Int("status", status),
-		slog.Float64("ms", float64(took.Microseconds())/1000),
-		slog.String("request_id", x.id),
-	)
-	switch status {
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
-		line.AddAttrs(slog.String("client", s.Client(x.request).String()))
-	}
-	if broken || x.err != nil && status >= statusClientGone {
-		line.AddAttrs(slog.String("error", x.err.Error()))
-	}
-	_ = s.Log.Handler().Handle(ctx, line) // a log that cannot be written has nobody to tell
-}
-
-// knownMethod keeps the set of methods in logs and metrics small.
-func knownMethod(method string) string {
-	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodPatch,
-		http.MethodDelete, http.MethodOptions, http.MethodConnect, http.MethodTrace:
-		return method
-	}
-	return "other"
 }

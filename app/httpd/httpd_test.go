@@ -132,9 +132,9 @@ func TestOneLineARequestWithTheTemplate(t *testing.T) {
 	serve(httpd.Config{Log: newLog(&log)}, fine, r)
 	lines := log.lines(t)
 	require.Len(t, lines, 1)
-	require.IsType(t, 1.5, lines[0]["ms"])
+	require.IsType(t, 1.5, lines[0]["us"])
 	delete(lines[0], "time")
-	delete(lines[0], "ms")
+	delete(lines[0], "us")
 	require.Equal(t, map[string]any{
 		"level": "INFO", "msg": "request", "method": "GET", "route": "/things/{name}",
 		"status": 200.0, "request_id": "the-id",

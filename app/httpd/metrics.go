@@ -3,7 +3,6 @@ package httpd
 import (
 	"strconv"
 	"sync/atomic"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -41,7 +40,7 @@ func (m *Metrics) watchInFlight(n *atomic.Int64) {
 	}, func() float64 { return float64(n.Load()) }))
 }
 
-func (m *Metrics) count(route, method string, status int, took time.Duration) {
-	m.requests.WithLabelValues(route, method, strconv.Itoa(status)).Inc()
-	m.duration.WithLabelValues(route, method).Observe(took.Seconds())
+// of gives the metrics of the requests of a kind.
+func (m *Metrics) of(k kind) (prometheus.Counter, prometheus.Observer) {
+	return m.requests.WithLabelValues(k.route, k.method, strconv.Itoa(k.status)), m.duration.WithLabelValues(k.route, k.method)
 }

@@ -6,6 +6,8 @@ import (
 	"github.com/google/uuid"
 )
 
+func init() { uuid.EnableRandPool() } // random bytes for many ids at once; they are no secrets
+
 // requestID takes over the client's id when it is harmless, or makes one: a
 // UUID of version 7, which sorts by time (RFC 9562).
 func requestID(r *http.Request) string {
