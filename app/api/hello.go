@@ -9,8 +9,6 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/gorilla/mux"
-
 	"birthday-demo/app/birthday"
 )
 
@@ -78,7 +76,7 @@ func patience(r *http.Request) (context.Context, context.CancelFunc) {
 
 // username reads the name in the path, which the router hands over encoded.
 func (s *server) username(r *http.Request) (birthday.Username, error) {
-	text, err := url.PathUnescape(mux.Vars(r)["username"])
+	text, err := url.PathUnescape(r.PathValue("username"))
 	if err != nil {
 		return "", fmt.Errorf("unescape a path that net/http let pass: %w", err)
 	}

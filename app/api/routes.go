@@ -36,13 +36,16 @@ func (s *server) routes() *mux.Router {
 	return router
 }
 
-// dispatch hands a request to the route of its path, like the router itself, but
-// with one copy of the request instead of two: nobody asks for its route.
+// dispatch hands a request to the route of its path, with the variables of the
+// path as its PathValues. The router itself would copy the request twice for them.
 func dispatch(router *mux.Router) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var match mux.RouteMatch
 		router.Match(r, &match) // always true: what no route has is NotFoundHandler's
-		match.Handler.ServeHTTP(w, mux.SetURLVars(r, match.Vars))
+		for name, value := range match.Vars {
+			r.SetPathValue(name, value)
+		}
+		match.Handler.ServeHTTP(w, r)
 	})
 }
 
