@@ -28,17 +28,25 @@ func newRegistry(v version) *prometheus.Registry {
 // measured is a store whose calls are timed.
 type measured struct {
 	birthday.Store
-	seconds *prometheus.HistogramVec
+	put, get, del outcomes
 }
+
+// outcomes are the times of one call, by its result.
+type outcomes struct{ ok, notFound, unavailable, failed prometheus.Observer }
 
 // measure times the calls of a store, and reports its size.
 func measure(store store, registry prometheus.Registerer) birthday.Store {
-	m := measured{store, prometheus.NewHistogramVec(prometheus.HistogramOpts{
+	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "birthday_store_seconds",
 		Help:    "Time of the calls of the store, by call and result: ok, not_found, unavailable or error.",
 		Buckets: []float64{.00001, .0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .2, .5, 1, 2.5, 5, 10},
-	}, []string{"op", "result"})}
-	registry.MustRegister(m.seconds)
+	}, []string{"op", "result"})
+	registry.MustRegister(seconds)
+	of := func(op string) outcomes { // all of them from the start, for alerts
+		result := func(name string) prometheus.Observer { return seconds.WithLabelValues(op, name) }
+		return outcomes{result("ok"), result("not_found"), result("unavailable"), result("error")}
+	}
+	m := &measured{store, of("put"), of("get"), of("delete")}
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "birthday_store_bytes",
 		Help: "Size of the store, or -1 when it cannot be read.",
@@ -103,36 +111,36 @@ func (p pool) Collect(metrics chan<- prometheus.Metric) {
 var errPanic = errors.New("panic")
 
 // observe is deferred with the time at which the call began.
-func (m measured) observe(op string, start time.Time, err *error) {
-	result := "error"
+func (o *outcomes) observe(start time.Time, err *error) {
+	result := o.failed
 	switch {
 	case *err == nil:
-		result = "ok"
+		result = o.ok
 	case errors.Is(*err, birthday.ErrNotFound):
-		result = "not_found"
+		result = o.notFound
 	case errors.Is(*err, birthday.ErrUnavailable):
-		result = "unavailable"
+		result = o.unavailable
 	}
-	m.seconds.WithLabelValues(op, result).Observe(time.Since(start).Seconds())
+	result.Observe(time.Since(start).Seconds())
 }
 
 // Put times the store's.
-func (m measured) Put(ctx context.Context, p birthday.Person) (err error) {
+func (m *measured) Put(ctx context.Context, p birthday.Person) (err error) {
 	err = errPanic
-	defer m.observe("put", time.Now(), &err)
+	defer m.put.observe(time.Now(), &err)
 	return m.Store.Put(ctx, p)
 }
 
 // Get times the store's.
-func (m measured) Get(ctx context.Context, name birthday.Username) (p birthday.Person, err error) {
+func (m *measured) Get(ctx context.Context, name birthday.Username) (p birthday.Person, err error) {
 	err = errPanic
-	defer m.observe("get", time.Now(), &err)
+	defer m.get.observe(time.Now(), &err)
 	return m.Store.Get(ctx, name)
 }
 
 // Delete times the store's.
-func (m measured) Delete(ctx context.Context, name birthday.Username) (err error) {
+func (m *measured) Delete(ctx context.Context, name birthday.Username) (err error) {
 	err = errPanic
-	defer m.observe("delete", time.Now(), &err)
+	defer m.del.observe(time.Now(), &err)
 	return m.Store.Delete(ctx, name)
 }
