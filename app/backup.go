@@ -141,21 +141,25 @@ func makeCopy(ctx context.Context, folder string, compact bool, verify verify, w
 }
 
 // copyForClient makes a copy of an open store for the internal port, whose client
-// verifies it. The file has no name any more: when it is closed, nothing is left
-// of it.
-func copyForClient(ctx context.Context, s *bolt.Store, folder string, compact bool) (*os.File, error) {
-	temp, err := writeCopy(ctx, folder, compact, func(out io.Writer) error {
+// verifies it, and gives its length in bytes. When it is closed, nothing is left of
+// it.
+func copyForClient(ctx context.Context, s *bolt.Store, folder string, compact bool) (io.ReadCloser, int64, error) {
+	if !compact {
+		return spoolSnapshot(s, folder)
+	}
+	temp, err := writeCopy(ctx, folder, true, func(out io.Writer) error {
 		_, err := s.Backup(out)
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
+	size, sizeErr := fileSize(temp)
 	file, err := os.Open(temp) //nolint:gosec // our own temporary file
-	if err := errors.Join(err, os.Remove(temp)); err != nil {
-		return nil, fmt.Errorf("make a copy: %w", err)
+	if err := errors.Join(sizeErr, err, os.Remove(temp)); err != nil {
+		return nil, 0, fmt.Errorf("make a copy: %w", err)
 	}
-	return file, nil
+	return file, size, nil
 }
 
 // writeCopy writes a copy to a temporary file of mode 0600, which it removes when
@@ -179,6 +183,8 @@ func writeCopy(ctx context.Context, folder string, compact bool, write func(io.W
 type inLargePieces struct{ *os.File }
 
 // ReadFrom is what io.Copy looks for.
-func (f inLargePieces) ReadFrom(r io.Reader) (int64, error) {
-	return io.CopyBuffer(struct{ io.Writer }{f.File}, r, make([]byte, 256<<10))
+func (f inLargePieces) ReadFrom(r io.Reader) (int64, error) { return copyLargePieces(f.File, r) }
+
+func copyLargePieces(w io.Writer, r io.Reader) (int64, error) {
+	return io.CopyBuffer(struct{ io.Writer }{w}, r, make([]byte, 256<<10))
 }

@@ -107,10 +107,10 @@ func (p parts) admin(loopback bool) http.Handler {
 }
 
 // backup makes a copy for a client of the internal port.
-func (p parts) backup(ctx context.Context, compact bool) (*os.File, error) {
+func (p parts) backup(ctx context.Context, compact bool) (io.ReadCloser, int64, error) {
 	file, ok := p.store.(*bolt.Store)
 	if !ok {
-		return nil, &httpd.Refusal{
+		return nil, 0, &httpd.Refusal{
 			Status: http.StatusNotFound,
 			Detail: "people are in a PostgreSQL database: copy that, with `backup --store` and its URL, or by its own means",
 		}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -187,23 +188,12 @@ func TestWebPagesAreKeptOut(t *testing.T) {
 	require.Equal(t, 200, ask(port(on), "GET", "/healthz", "Host", "evil.example", "Sec-Fetch-Site", "cross-site").Code)
 }
 
-// spooled is an open file without a name, as a backup is.
-func spooled(t *testing.T, text string) *os.File {
-	t.Helper()
-	file, err := os.CreateTemp(t.TempDir(), "spool")
-	require.NoError(t, err)
-	_, err = file.WriteString(text)
-	require.NoError(t, err)
-	_, err = file.Seek(0, io.SeekStart)
-	require.NoError(t, errors.Join(err, os.Remove(file.Name())))
-	return file
-}
-
 func TestData(t *testing.T) {
 	h := port(func(c *admin.Config) {
 		c.Data = admin.Data{
-			Backup: func(_ context.Context, compact bool) (*os.File, error) {
-				return spooled(t, fmt.Sprint("the copy, compact: ", compact)), nil
+			Backup: func(_ context.Context, compact bool) (io.ReadCloser, int64, error) {
+				text := fmt.Sprint("the copy, compact: ", compact)
+				return io.NopCloser(strings.NewReader(text)), int64(len(text)), nil
 			},
 			Export: func(_ context.Context, format string) (string, func(io.Writer) error, error) {
 				if format == "xml" {

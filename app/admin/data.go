@@ -3,10 +3,8 @@ package admin
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strconv"
 
 	"birthday-demo/app/httpd"
@@ -15,9 +13,9 @@ import (
 // Data is how the port hands out what the service keeps, and takes it in. What
 // is nil is not there.
 type Data struct {
-	// Backup gives a whole copy of the store as an open file that has no name
-	// any more: a slow client keeps nothing waiting but that.
-	Backup func(ctx context.Context, compact bool) (*os.File, error)
+	// Backup gives a whole copy of the store, which a slow client may read as
+	// slowly as it likes, and its length in bytes.
+	Backup func(ctx context.Context, compact bool) (contents io.ReadCloser, size int64, err error)
 	// Export gives the media type of a format, and what writes everything in
 	// it; ErrInput for a format that it does not know.
 	Export func(ctx context.Context, format string) (mediaType string, write func(io.Writer) error, err error)
@@ -34,21 +32,17 @@ func (d Data) getBackup(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	file, err := d.Backup(r.Context(), compact)
+	contents, size, err := d.Backup(r.Context(), compact)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = file.Close() }()
-	info, err := file.Stat()
-	if err != nil {
-		return fmt.Errorf("backup: %w", err)
-	}
+	defer func() { _ = contents.Close() }()
 	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Content-Length", strconv.FormatInt(info.Size(), 10))
+	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	_, err = io.Copy(w, file)
+	_, err = io.Copy(w, contents)
 	return err // an answer that has begun is cut off, so that nobody takes it for whole
 }
 

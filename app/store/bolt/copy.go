@@ -17,21 +17,49 @@ import (
 // ErrNotEmpty says that a restore would replace people.
 var ErrNotEmpty = errors.New("the store holds people already")
 
-// Backup writes a consistent copy of the file to w, while people are put and
-// got, and gives its length in bytes. It reads in one transaction, and while
-// that lasts the file cannot reuse pages: w should be a file, not a client.
+// Snapshot is the whole file as it was at one moment, while people are put and
+// got. As long as it is open, the file cannot reuse pages.
+type Snapshot struct {
+	path string
+	tx   *bbolt.Tx
+}
+
+// Snapshot opens a snapshot, which is to be closed soon.
+func (s *Store) Snapshot() (*Snapshot, error) {
+	tx, err := s.db.Begin(false)
+	if err != nil {
+		return nil, fmt.Errorf("back up %s: %w", s.db.Path(), closedIsUnavailable(err))
+	}
+	return &Snapshot{s.db.Path(), tx}, nil
+}
+
+// Size is the length of the copy in bytes.
+func (n *Snapshot) Size() int64 { return n.tx.Size() }
+
+// WriteTo writes a consistent copy of the file to w, which should be a file, not a
+// client, and gives the length in bytes.
 //
 // The copy may carry bytes of people that were deleted, in pages that are free;
 // Compact the copy to leave them behind.
-func (s *Store) Backup(w io.Writer) (n int64, err error) {
-	err = s.db.View(func(tx *bbolt.Tx) error {
-		n, err = tx.WriteTo(w)
-		return err
-	})
+func (n *Snapshot) WriteTo(w io.Writer) (int64, error) {
+	written, err := n.tx.WriteTo(w)
 	if err != nil {
-		return n, fmt.Errorf("back up %s: %w", s.db.Path(), closedIsUnavailable(err))
+		return written, fmt.Errorf("back up %s: %w", n.path, err)
 	}
-	return n, nil
+	return written, nil
+}
+
+// Close lets go of the pages.
+func (n *Snapshot) Close() error { return n.tx.Rollback() }
+
+// Backup writes a snapshot to w, and gives its length in bytes.
+func (s *Store) Backup(w io.Writer) (int64, error) {
+	snapshot, err := s.Snapshot()
+	if err != nil {
+		return 0, err
+	}
+	written, err := snapshot.WriteTo(w)
+	return written, errors.Join(err, snapshot.Close())
 }
 
 // Copy writes a consistent copy of the file at path to w, verified first. The
