@@ -41,7 +41,7 @@ func restoreCommand(w world, s *settings) *cobra.Command {
 // restore puts a copy in the place of the store, and tells what that holds then.
 func restore(ctx context.Context, s *settings, path string, force bool) (report bolt.Report, err error) {
 	if !s.inDatabase() {
-		return bolt.Restore(s.Store, path, force)
+		return bolt.Restore(ctx, s.Store, path, force)
 	}
 	if report.Bytes, err = fileSize(path); err != nil {
 		return report, err

@@ -144,8 +144,8 @@ func packBucket(ctx context.Context, to *bbolt.DB, name []byte, from *bbolt.Buck
 // Restore puts a copy of the file backup in the place of the store at path. A
 // damaged copy is refused with ErrDamaged; a store that is in use with ErrLocked;
 // one that holds people, or cannot be read, with ErrNotEmpty unless force is
-// set. A crash leaves the old store or the new one.
-func Restore(path, backup string, force bool) (Report, error) {
+// set. A crash, or an end of ctx, leaves the old store or the new one.
+func Restore(ctx context.Context, path, backup string, force bool) (Report, error) {
 	report, err := Verify(backup)
 	if err != nil {
 		return report, fmt.Errorf("restore: %w", err)
@@ -164,7 +164,7 @@ func Restore(path, backup string, force bool) (Report, error) {
 			return report, fmt.Errorf("restore: %w", err)
 		}
 	}
-	if _, err := replace(context.Background(), path, func(temp string) error { return copyFile(temp, backup) }); err != nil {
+	if _, err := replace(ctx, path, func(temp string) error { return copyFile(ctx, temp, backup) }); err != nil {
 		return report, fmt.Errorf("restore: %w", err)
 	}
 	return report, nil
@@ -185,7 +185,7 @@ func requireEmpty(path string) error {
 	return fmt.Errorf("%s: %w (%d); use --force to replace them", path, ErrNotEmpty, report.People)
 }
 
-func copyFile(to, from string) error {
+func copyFile(ctx context.Context, to, from string) error {
 	source, err := os.Open(from) //nolint:gosec // the operator names the path
 	if err != nil {
 		return err
@@ -195,8 +195,14 @@ func copyFile(to, from string) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(target, source)
-	return errors.Join(err, target.Close())
+	const piece = 1 << 20
+	for err == nil && ctx.Err() == nil {
+		_, err = io.CopyN(target, source, piece)
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return errors.Join(err, ctx.Err(), target.Close())
 }
 
 // replace makes a new file with write, syncs and verifies it, and gives it the

@@ -142,39 +142,59 @@ func (e *ending) Err() error {
 	return nil
 }
 
-// TestAnInterruptedCompactLeavesTheOldFile ends it at every moment that it looks.
-func TestAnInterruptedCompactLeavesTheOldFile(t *testing.T) {
-	folder := t.TempDir()
-	path := filepath.Join(folder, "birthday.db")
-	s := open(t, path)
-	fill(t, s, 100)
-	require.NoError(t, s.Delete(t.Context(), birthday.Username(name(7*7919))))
-	require.NoError(t, s.Close())
+// interrupt ends a change of the only file in a folder at every moment that the
+// change looks whether it is to end, and wants the old file each time. In the end
+// it lets the change through, and gives what that returned and how often it looked.
+func interrupt(t *testing.T, path string, change func(context.Context) (bolt.Report, error)) (bolt.Report, int) {
+	t.Helper()
 	before, err := os.ReadFile(path)
 	require.NoError(t, err)
 	for left := 0; ; left++ {
-		report, err := bolt.Compact(&ending{t.Context(), left}, path)
-		files, readErr := filepath.Glob(filepath.Join(folder, "*"))
+		report, err := change(&ending{t.Context(), left})
+		files, readErr := filepath.Glob(filepath.Join(filepath.Dir(path), "*"))
 		require.NoError(t, readErr)
 		require.Equal(t, []string{path}, files, "nothing temporary is left")
 		after, readErr := os.ReadFile(path)
 		require.NoError(t, readErr)
 		if err == nil {
-			require.Greater(t, left, 99, "it looks often enough")
 			require.NotEqual(t, before, after)
-			require.Equal(t, 99, report.People)
-			return
+			return report, left
 		}
 		require.ErrorIs(t, err, context.Canceled)
 		require.Equal(t, before, after)
 	}
 }
 
+func TestAnInterruptedCompactLeavesTheOldFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "birthday.db")
+	s := open(t, path)
+	fill(t, s, 100)
+	require.NoError(t, s.Delete(t.Context(), birthday.Username(name(7*7919))))
+	require.NoError(t, s.Close())
+	report, looks := interrupt(t, path, func(ctx context.Context) (bolt.Report, error) { return bolt.Compact(ctx, path) })
+	require.Equal(t, 99, report.People)
+	require.Greater(t, looks, 99, "it looks often enough")
+}
+
+func TestAnInterruptedRestoreLeavesTheOldFile(t *testing.T) {
+	path, backup := filepath.Join(t.TempDir(), "birthday.db"), filepath.Join(t.TempDir(), "backup.db")
+	for at, people := range map[string]int{path: 1, backup: 100_000} {
+		s := open(t, at)
+		fill(t, s, people)
+		require.NoError(t, s.Close())
+	}
+	info, err := os.Stat(backup)
+	require.NoError(t, err)
+	report, looks := interrupt(t, path, func(ctx context.Context) (bolt.Report, error) { return bolt.Restore(ctx, path, backup, true) })
+	require.Equal(t, 100_000, report.People)
+	require.Greater(t, looks, int(info.Size()>>20), "it looks once a MiB")
+}
+
 func TestALinkIsFollowed(t *testing.T) {
 	folder := t.TempDir()
 	path, link := filepath.Join(folder, "data.db"), filepath.Join(folder, "link.db")
 	require.NoError(t, os.Symlink(path, link))
-	_, err := bolt.Restore(link, path, true)
+	_, err := bolt.Restore(t.Context(), link, path, true)
 	require.Error(t, err, "a link to nothing")
 	s := open(t, path)
 	require.NoError(t, s.Put(t.Context(), person(t, "kanarienvogel", "1990-05-17")))
@@ -210,28 +230,28 @@ func TestRestore(t *testing.T) {
 	require.NoError(t, s.Close())
 	people := everyone(t, backup)
 
-	report, err := bolt.Restore(target, backup, false)
+	report, err := bolt.Restore(t.Context(), target, backup, false)
 	require.NoError(t, err, "where there is no store")
 	require.Equal(t, 100, report.People)
 	require.Equal(t, people, everyone(t, target))
 
-	_, err = bolt.Restore(target, backup, false)
+	_, err = bolt.Restore(t.Context(), target, backup, false)
 	require.ErrorIs(t, err, bolt.ErrNotEmpty)
 	require.ErrorContains(t, err, "--force")
 	s = open(t, target)
 	require.NoError(t, s.Put(t.Context(), person(t, "extra", "1990-05-17")))
 	synctest.Test(t, func(t *testing.T) {
-		_, err = bolt.Restore(target, backup, true)
+		_, err = bolt.Restore(t.Context(), target, backup, true)
 		require.ErrorIs(t, err, bolt.ErrLocked, "not even by force")
 	})
 	require.NoError(t, s.Close())
-	_, err = bolt.Restore(target, backup, true)
+	_, err = bolt.Restore(t.Context(), target, backup, true)
 	require.NoError(t, err)
 	require.Equal(t, people, everyone(t, target))
 
 	empty := filepath.Join(folder, "empty.db")
 	require.NoError(t, open(t, empty).Close())
-	_, err = bolt.Restore(empty, backup, false)
+	_, err = bolt.Restore(t.Context(), empty, backup, false)
 	require.NoError(t, err, "into a store without people")
 	require.Equal(t, people, everyone(t, empty))
 }
@@ -245,7 +265,7 @@ func TestRestoreKeepsTheOwner(t *testing.T) {
 	require.NoError(t, open(t, backup).Close())
 	require.NoError(t, open(t, target).Close())
 	require.NoError(t, os.Chown(target, 65532, 65531))
-	_, err := bolt.Restore(target, backup, false)
+	_, err := bolt.Restore(t.Context(), target, backup, false)
 	require.NoError(t, err)
 	_, err = bolt.Compact(t.Context(), target)
 	require.NoError(t, err)
@@ -269,16 +289,16 @@ func TestRestoreRefusesADamagedCopy(t *testing.T) {
 	content[4096+20] ^= 1 // in a meta page
 	require.NoError(t, os.WriteFile(backup, content, 0o600))
 	for _, force := range []bool{false, true} {
-		_, err = bolt.Restore(target, backup, force)
+		_, err = bolt.Restore(t.Context(), target, backup, force)
 		require.ErrorIs(t, err, bolt.ErrDamaged)
 	}
 	require.Equal(t, before, everyone(t, target))
 
 	require.NoError(t, os.Rename(backup, target+".damaged"))
-	_, err = bolt.Restore(target+".damaged", target, false)
+	_, err = bolt.Restore(t.Context(), target+".damaged", target, false)
 	require.ErrorIs(t, err, bolt.ErrDamaged, "what is in the way cannot be read")
 	require.ErrorContains(t, err, "--force")
-	_, err = bolt.Restore(target+".damaged", target, true)
+	_, err = bolt.Restore(t.Context(), target+".damaged", target, true)
 	require.NoError(t, err)
 	require.Equal(t, before, everyone(t, target+".damaged"))
 }
