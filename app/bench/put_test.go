@@ -24,11 +24,7 @@ const people = 100_000
 // file: neighbours in number are none in the order of keys.
 func username(n int) birthday.Username {
 	const all = 26 * 26 * 26 * 26 * 26 * 26 * 26 * 26
-	text := make([]byte, 8)
-	for i, x := 0, n*88_888_888_889%all; i < len(text); i, x = i+1, x/26 {
-		text[i] = byte('a' + x%26)
-	}
-	return birthday.Username(text)
+	return storetest.Username(n * 88_888_888_889 % all)
 }
 
 // filled makes a store with people in it.

@@ -7,6 +7,7 @@ import (
 
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/people"
+	"birthday-demo/app/store/storetest"
 )
 
 func TestReadCSV(t *testing.T) {
@@ -67,7 +68,7 @@ func TestReadCSVNeedsItsHeader(t *testing.T) {
 func TestWriteCSV(t *testing.T) {
 	require.Equal(t, "username,dateOfBirth\n", write(t, people.CSV, nil))
 	require.Equal(t, "username,dateOfBirth\nana,1990-05-17\nさくら,0001-01-01\n",
-		write(t, people.CSV, []birthday.Person{person("ana", "1990-05-17"), person("さくら", "0001-01-01")}))
+		write(t, people.CSV, []birthday.Person{storetest.Person("ana", "1990-05-17"), storetest.Person("さくら", "0001-01-01")}))
 }
 
 func BenchmarkReadCSV(b *testing.B) { benchmarkRead(b, people.CSV) }

@@ -9,6 +9,7 @@ import (
 
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/people"
+	"birthday-demo/app/store/storetest"
 )
 
 func TestReadJSONL(t *testing.T) {
@@ -98,7 +99,7 @@ func TestWriteJSONL(t *testing.T) {
 	want := `{"username": "ana", "dateOfBirth": "1990-05-17"}
 {"username": "さくら", "dateOfBirth": "0001-01-01"}
 `
-	require.Equal(t, want, write(t, people.JSONL, []birthday.Person{person("ana", "1990-05-17"), person("さくら", "0001-01-01")}))
+	require.Equal(t, want, write(t, people.JSONL, []birthday.Person{storetest.Person("ana", "1990-05-17"), storetest.Person("さくら", "0001-01-01")}))
 }
 
 func BenchmarkReadJSONL(b *testing.B) { benchmarkRead(b, people.JSONL) }

@@ -10,6 +10,7 @@ import (
 
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/people"
+	"birthday-demo/app/store/storetest"
 )
 
 func TestReadOriginal(t *testing.T) {
@@ -95,7 +96,7 @@ func TestWriteOriginal(t *testing.T) {
   "さくら": "0001-01-01"
 }
 `
-	require.Equal(t, want, write(t, people.Original, []birthday.Person{person("ana", "1990-05-17"), person("さくら", "0001-01-01")}))
+	require.Equal(t, want, write(t, people.Original, []birthday.Person{storetest.Person("ana", "1990-05-17"), storetest.Person("さくら", "0001-01-01")}))
 }
 
 func BenchmarkReadOriginal(b *testing.B) { benchmarkRead(b, people.Original) }

@@ -14,20 +14,13 @@ import (
 
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/people"
+	"birthday-demo/app/store/storetest"
 )
 
 var (
 	formats = []people.Format{people.JSONL, people.CSV, people.Original}
 	rules   = people.Rules{Today: birthday.Date{Year: 2026, Month: 5, Day: 17}}
 )
-
-func person(name, born string) birthday.Person {
-	date, err := birthday.ParseDate(born)
-	if err != nil {
-		panic(err)
-	}
-	return birthday.Person{Username: birthday.Username(name), Born: date}
-}
 
 // stream gives people and then an error, unless it is nil.
 func stream(all []birthday.Person, err error) iter.Seq2[birthday.Person, error] {
@@ -149,12 +142,12 @@ func TestRoundTrip(t *testing.T) {
 		all  []birthday.Person
 	}{
 		{"nobody", nil},
-		{"one", []birthday.Person{person("ana", "1990-05-17")}},
-		{"the first and the last day", []birthday.Person{person("a", "0001-01-01"), person("b", "2026-05-16")}},
-		{"names like the words of the formats", []birthday.Person{person("username", "1990-05-17"), person("dateOfBirth", "1990-05-17"), person("null", "1990-05-17")}},
-		{"names out of order and twice", []birthday.Person{person("b", "1990-05-17"), person("a", "1990-05-17"), person("b", "1991-05-17")}},
-		{"the longest names", []birthday.Person{person(strings.Repeat("𐌰", 64), "1990-05-17"), person(strings.Repeat("q"+strings.Repeat("\u0330", 15), 4), "1990-05-17")}},
-		{"more than a buffer", slices.Repeat([]birthday.Person{person("さくら", "1990-05-17")}, 10_000)},
+		{"one", []birthday.Person{storetest.Person("ana", "1990-05-17")}},
+		{"the first and the last day", []birthday.Person{storetest.Person("a", "0001-01-01"), storetest.Person("b", "2026-05-16")}},
+		{"names like the words of the formats", []birthday.Person{storetest.Person("username", "1990-05-17"), storetest.Person("dateOfBirth", "1990-05-17"), storetest.Person("null", "1990-05-17")}},
+		{"names out of order and twice", []birthday.Person{storetest.Person("b", "1990-05-17"), storetest.Person("a", "1990-05-17"), storetest.Person("b", "1991-05-17")}},
+		{"the longest names", []birthday.Person{storetest.Person(strings.Repeat("𐌰", 64), "1990-05-17"), storetest.Person(strings.Repeat("q"+strings.Repeat("\u0330", 15), 4), "1990-05-17")}},
+		{"more than a buffer", slices.Repeat([]birthday.Person{storetest.Person("さくら", "1990-05-17")}, 10_000)},
 	}
 	for _, tt := range tests {
 		for _, f := range formats {
@@ -188,7 +181,7 @@ func TestNothingNeedsAnEscape(t *testing.T) {
 			continue
 		}
 		if name, err := birthday.ParseUsername(text); err == nil {
-			all = append(all, person(string(name), "1990-05-17"))
+			all = append(all, storetest.Person(string(name), "1990-05-17"))
 		}
 	}
 	require.Greater(t, len(all), 130_000)
@@ -225,19 +218,19 @@ func TestWriteEndsAtTheFirstError(t *testing.T) {
 		if f != people.JSONL { // of which nobody is no byte
 			require.ErrorIs(t, err, trouble)
 		}
-		_, err = people.Write(&failing{err: trouble}, f, stream([]birthday.Person{person("ana", "1990-05-17")}, nil))
+		_, err = people.Write(&failing{err: trouble}, f, stream([]birthday.Person{storetest.Person("ana", "1990-05-17")}, nil))
 		require.ErrorIs(t, err, trouble)
 
 		n := 0
 		_, err = people.Write(&failing{left: 100_000, err: trouble}, f, func(yield func(birthday.Person, error) bool) {
-			for yield(person("ana", "1990-05-17"), nil) {
+			for yield(storetest.Person("ana", "1990-05-17"), nil) {
 				n++
 			}
 		})
 		require.ErrorIs(t, err, trouble)
 		require.Less(t, n, 20_000, "an endless stream ends with the writer")
 
-		n, err = people.Write(io.Discard, f, stream([]birthday.Person{person("ana", "1990-05-17")}, trouble))
+		n, err = people.Write(io.Discard, f, stream([]birthday.Person{storetest.Person("ana", "1990-05-17")}, trouble))
 		require.Equal(t, trouble, err)
 		require.Equal(t, 1, n)
 	}
@@ -267,12 +260,7 @@ func (s *pages) After(_ context.Context, name birthday.Username, limit int) ([]b
 
 func crowd(n int) (all []birthday.Person) {
 	for i := range n {
-		name := []byte("aaaa")
-		for place := len(name) - 1; i > 0; place-- {
-			name[place] += byte(i % 26)
-			i /= 26
-		}
-		all = append(all, person(string(name), "1990-05-17"))
+		all = append(all, storetest.Person(storetest.Username(i), "1990-05-17"))
 	}
 	return all
 }

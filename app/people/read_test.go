@@ -17,6 +17,7 @@ import (
 
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/people"
+	"birthday-demo/app/store/storetest"
 )
 
 // readingTest is a text of a format and what Read makes of it, as collect shows
@@ -81,7 +82,7 @@ func TestReadStopsWithItsConsumer(t *testing.T) {
 		n := 0
 		for p, err := range people.Read(source, f, rules) {
 			require.NoError(t, err)
-			require.Equal(t, person("ana", "1990-05-17"), p)
+			require.Equal(t, storetest.Person("ana", "1990-05-17"), p)
 			if n++; n == 3 {
 				break
 			}

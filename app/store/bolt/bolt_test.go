@@ -30,24 +30,6 @@ func open(t testing.TB, path string) *bolt.Store {
 	return s
 }
 
-func person(t testing.TB, name, born string) birthday.Person {
-	t.Helper()
-	date, err := birthday.ParseDate(born)
-	require.NoError(t, err)
-	return birthday.Person{Username: birthday.Username(name), Born: date}
-}
-
-// name makes a distinct username of each number.
-func name(n int) string {
-	const letters = 8
-	text := make([]byte, letters)
-	for i := range text {
-		text[letters-1-i] = byte('a' + n%26)
-		n /= 26
-	}
-	return string(text)
-}
-
 func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) birthday.Store {
 		return open(t, filepath.Join(t.TempDir(), "birthday.db"))
@@ -58,9 +40,9 @@ func TestPeopleOutliveTheProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "birthday.db")
 	s := open(t, path)
 	for n := range 1000 {
-		require.NoError(t, s.Put(t.Context(), person(t, name(n), "1990-05-17")))
+		require.NoError(t, s.Put(t.Context(), storetest.Person(storetest.Username(n), "1990-05-17")))
 	}
-	require.NoError(t, s.Delete(t.Context(), birthday.Username(name(7))))
+	require.NoError(t, s.Delete(t.Context(), storetest.Username(7)))
 	require.NoError(t, s.Close())
 
 	s = open(t, path)
@@ -115,7 +97,7 @@ func TestAFileHasOneOwner(t *testing.T) {
 func TestTwoProcessesMayCreateAtOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "birthday.db")
 	const rivals = 8
-	ana := person(t, "ana", "1990-05-17")
+	ana := storetest.Person("ana", "1990-05-17")
 	results := make(chan error, rivals)
 	for range rivals {
 		go func() {
@@ -147,11 +129,11 @@ func TestReleasedFormats(t *testing.T) {
 			people, err := s.After(t.Context(), "", 100)
 			require.NoError(t, err)
 			require.Equal(t, []birthday.Person{
-				person(t, "Ana", "1990-05-17"),
-				person(t, "ana", "0001-01-01"),
-				person(t, "leap", "2000-02-29"),
-				person(t, "Ána", "9999-12-31"),
-				person(t, "さくら", "1969-12-31"),
+				storetest.Person("Ana", "1990-05-17"),
+				storetest.Person("ana", "0001-01-01"),
+				storetest.Person("leap", "2000-02-29"),
+				storetest.Person("Ána", "9999-12-31"),
+				storetest.Person("さくら", "1969-12-31"),
 			}, people)
 		})
 	}
@@ -186,13 +168,13 @@ func BenchmarkVerify(b *testing.B) {
 // fill puts many people, from enough writers that they share commits.
 func fill(t testing.TB, s birthday.Store, people int) {
 	const writers = 256
-	born := person(t, "x", "1990-05-17").Born
+	born := storetest.Person("x", "1990-05-17").Born
 	results := make(chan error, writers)
 	for w := range writers {
 		go func() {
 			var err error
 			for n := w; n < people && err == nil; n += writers {
-				err = s.Put(context.Background(), birthday.Person{Username: birthday.Username(name(n * 7919)), Born: born})
+				err = s.Put(context.Background(), birthday.Person{Username: storetest.Username(n * 7919), Born: born})
 			}
 			results <- err
 		}()

@@ -3,6 +3,7 @@ package bolt_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/store/bolt"
+	"birthday-demo/app/store/storetest"
 )
 
 // everyone gives all people of the file at path, which nobody else has open.
@@ -35,10 +37,10 @@ func sizeOf(t *testing.T, path string) int64 {
 func TestPutAll(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "birthday.db")
 	s := open(t, path)
-	require.NoError(t, s.Put(t.Context(), person(t, "bob", "1980-01-01")))
-	people := []birthday.Person{person(t, "ana", "1990-05-17"), person(t, "bob", "1991-06-18"), person(t, "eve", "1992-07-19")}
+	require.NoError(t, s.Put(t.Context(), storetest.Person("bob", "1980-01-01")))
+	people := []birthday.Person{storetest.Person("ana", "1990-05-17"), storetest.Person("bob", "1991-06-18"), storetest.Person("eve", "1992-07-19")}
 	require.NoError(t, s.PutAll(t.Context(), people))
-	bad := []birthday.Person{person(t, "new", "1990-05-17"), {Username: "odd"}}
+	bad := []birthday.Person{storetest.Person("new", "1990-05-17"), {Username: "odd"}}
 	require.ErrorContains(t, s.PutAll(t.Context(), bad), "no day of the calendar")
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -52,16 +54,16 @@ func TestBackupWhilePeopleAreWritten(t *testing.T) {
 	folder := t.TempDir()
 	s := open(t, filepath.Join(folder, "birthday.db"))
 	fill(t, s, 2000)
-	written, born := make(chan struct{}), person(t, "x", "1990-05-17").Born
+	written, born := make(chan struct{}), storetest.Person("x", "1990-05-17").Born
 	go func() {
 		defer close(written)
 		for n := range 200 {
-			_ = s.Put(context.Background(), birthday.Person{Username: birthday.Username("zz" + name(n)), Born: born})
+			_ = s.Put(context.Background(), birthday.Person{Username: "zz" + storetest.Username(n), Born: born})
 		}
 	}()
 	var copies []string
 	for range 5 {
-		path := filepath.Join(folder, "copy"+name(len(copies))+".db")
+		path := filepath.Join(folder, fmt.Sprintf("copy%d.db", len(copies)))
 		file, err := os.Create(path)
 		require.NoError(t, err)
 		n, err := s.Backup(file)
@@ -82,7 +84,7 @@ func TestBackupWhilePeopleAreWritten(t *testing.T) {
 		require.GreaterOrEqual(t, len(people), before)
 		before = len(people)
 		for i, p := range people[2000:] {
-			require.Equal(t, birthday.Username("zz"+name(i)), p.Username)
+			require.Equal(t, "zz"+storetest.Username(i), p.Username)
 		}
 	}
 }
@@ -107,7 +109,7 @@ func TestCompactLeavesNothingOfTheErased(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "birthday.db")
 	s := open(t, path)
 	fill(t, s, 3000)
-	canary := person(t, "kanarienvogel", "1990-05-17")
+	canary := storetest.Person("kanarienvogel", "1990-05-17")
 	require.NoError(t, s.Put(t.Context(), canary))
 	require.NoError(t, s.Delete(t.Context(), canary.Username))
 	require.NoError(t, s.Close())
@@ -169,7 +171,7 @@ func TestAnInterruptedCompactLeavesTheOldFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "birthday.db")
 	s := open(t, path)
 	fill(t, s, 100)
-	require.NoError(t, s.Delete(t.Context(), birthday.Username(name(7*7919))))
+	require.NoError(t, s.Delete(t.Context(), storetest.Username(7*7919)))
 	require.NoError(t, s.Close())
 	report, looks := interrupt(t, path, func(ctx context.Context) (bolt.Report, error) { return bolt.Compact(ctx, path) })
 	require.Equal(t, 99, report.People)
@@ -197,7 +199,7 @@ func TestALinkIsFollowed(t *testing.T) {
 	_, err := bolt.Restore(t.Context(), link, path, true)
 	require.Error(t, err, "a link to nothing")
 	s := open(t, path)
-	require.NoError(t, s.Put(t.Context(), person(t, "kanarienvogel", "1990-05-17")))
+	require.NoError(t, s.Put(t.Context(), storetest.Person("kanarienvogel", "1990-05-17")))
 	require.NoError(t, s.Delete(t.Context(), "kanarienvogel"))
 	require.NoError(t, s.Close())
 	_, err = bolt.Compact(t.Context(), link)
@@ -217,7 +219,7 @@ func TestCompactRefusesAFileInUse(t *testing.T) {
 		_, err := bolt.Compact(t.Context(), path)
 		require.ErrorIs(t, err, bolt.ErrLocked)
 	})
-	require.NoError(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")))
+	require.NoError(t, s.Put(t.Context(), storetest.Person("ana", "1990-05-17")))
 	require.NoError(t, s.Close())
 	require.Len(t, everyone(t, path), 1)
 }
@@ -239,7 +241,7 @@ func TestRestore(t *testing.T) {
 	require.ErrorIs(t, err, bolt.ErrNotEmpty)
 	require.ErrorContains(t, err, "--force")
 	s = open(t, target)
-	require.NoError(t, s.Put(t.Context(), person(t, "extra", "1990-05-17")))
+	require.NoError(t, s.Put(t.Context(), storetest.Person("extra", "1990-05-17")))
 	synctest.Test(t, func(t *testing.T) {
 		_, err = bolt.Restore(t.Context(), target, backup, true)
 		require.ErrorIs(t, err, bolt.ErrLocked, "not even by force")

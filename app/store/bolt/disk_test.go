@@ -18,6 +18,7 @@ import (
 
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/store/bolt"
+	"birthday-demo/app/store/storetest"
 )
 
 // replaceDisk puts another open file in the place of the store's, for every
@@ -57,13 +58,13 @@ func limitFiles(t *testing.T, size uint64) (lift func()) {
 // putUntilFull puts people until there is no space, from many writers at once,
 // and gives those that were acknowledged and one that was not.
 func putUntilFull(t *testing.T, s *bolt.Store) (kept []birthday.Person, refused birthday.Person) {
-	born := person(t, "x", "1990-05-17").Born
+	born := storetest.Person("x", "1990-05-17").Born
 	var mu sync.Mutex
 	var writers sync.WaitGroup
 	for w := range 64 {
 		writers.Go(func() {
 			for n := w; ; n += 64 {
-				p := birthday.Person{Username: birthday.Username(name(n) + strings.Repeat("x", 50)), Born: born}
+				p := birthday.Person{Username: storetest.Username(n) + birthday.Username(strings.Repeat("x", 50)), Born: born}
 				err := s.Put(context.Background(), p)
 				mu.Lock()
 				if err != nil {
@@ -114,12 +115,12 @@ func TestAFullDiskRefusesWritesUntilThereIsSpace(t *testing.T) {
 // not come to an end.
 func TestNobodyWaitsForEverForTheDisk(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "birthday.db"))
-	require.NoError(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")))
+	require.NoError(t, s.Put(t.Context(), storetest.Person("ana", "1990-05-17")))
 	tx, err := s.DB().Begin(true)
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	require.ErrorIs(t, s.Put(ctx, person(t, "bob", "1990-05-17")), birthday.ErrUnavailable)
+	require.ErrorIs(t, s.Put(ctx, storetest.Person("bob", "1990-05-17")), birthday.ErrUnavailable)
 	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	require.ErrorIs(t, s.Delete(ctx, "ana"), birthday.ErrUnavailable)
@@ -137,7 +138,7 @@ func TestAPanicOfTheCommitEndsTheStore(t *testing.T) {
 	failures := make(chan error, 1)
 	s, err := bolt.Open(path, func(err error) { failures <- err })
 	require.NoError(t, err)
-	require.NoError(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")))
+	require.NoError(t, s.Put(t.Context(), storetest.Person("ana", "1990-05-17")))
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	require.NoError(t, err)
 	content, err := os.ReadFile(path)
@@ -150,10 +151,10 @@ func TestAPanicOfTheCommitEndsTheStore(t *testing.T) {
 		}
 	}
 	require.NoError(t, file.Close())
-	require.Error(t, s.Put(t.Context(), person(t, "bob", "1990-05-17")))
+	require.Error(t, s.Put(t.Context(), storetest.Person("bob", "1990-05-17")))
 	require.ErrorContains(t, <-failures, "panicked")
 	require.Error(t, s.Ping(t.Context()))
-	require.ErrorIs(t, s.Put(t.Context(), person(t, "bob", "1990-05-17")), birthday.ErrUnavailable)
+	require.ErrorIs(t, s.Put(t.Context(), storetest.Person("bob", "1990-05-17")), birthday.ErrUnavailable)
 	require.NoError(t, s.Close(), "and closing does not hang")
 }
 
@@ -163,7 +164,7 @@ func TestAFileThatIsGoneIsNoticed(t *testing.T) {
 	require.NoError(t, os.Remove(path))
 	require.Eventually(t, func() bool { return s.Ping(t.Context()) != nil }, 5*time.Second, time.Millisecond)
 	require.ErrorContains(t, s.Ping(t.Context()), "removed or replaced")
-	require.ErrorIs(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")), birthday.ErrUnavailable, "nothing is acknowledged that a start would not find")
+	require.ErrorIs(t, s.Put(t.Context(), storetest.Person("ana", "1990-05-17")), birthday.ErrUnavailable, "nothing is acknowledged that a start would not find")
 }
 
 func TestAFailedDiskEndsTheStore(t *testing.T) {
@@ -172,17 +173,17 @@ func TestAFailedDiskEndsTheStore(t *testing.T) {
 	s, err := bolt.Open(path, func(err error) { failures = append(failures, err) })
 	require.NoError(t, err)
 	defer func() { _ = s.Close() }()
-	require.NoError(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")))
+	require.NoError(t, s.Put(t.Context(), storetest.Person("ana", "1990-05-17")))
 	readOnly, err := os.Open(os.DevNull) // every write to it fails
 	require.NoError(t, err)
 	defer func() { _ = readOnly.Close() }()
 
 	restore := replaceDisk(t, path, readOnly)
-	require.ErrorIs(t, s.Put(t.Context(), person(t, "bob", "1991-06-18")), birthday.ErrUnavailable)
+	require.ErrorIs(t, s.Put(t.Context(), storetest.Person("bob", "1991-06-18")), birthday.ErrUnavailable)
 	restore()
 	require.Len(t, failures, 1)
 	require.ErrorContains(t, failures[0], "opened afresh")
-	require.ErrorIs(t, s.Put(t.Context(), person(t, "bob", "1991-06-18")), birthday.ErrUnavailable, "also when the disk is well again")
+	require.ErrorIs(t, s.Put(t.Context(), storetest.Person("bob", "1991-06-18")), birthday.ErrUnavailable, "also when the disk is well again")
 	require.ErrorIs(t, s.Delete(t.Context(), "ana"), birthday.ErrUnavailable)
 	require.ErrorIs(t, s.Ping(t.Context()), birthday.ErrUnavailable)
 	require.Len(t, failures, 1, "it is said once")

@@ -14,6 +14,7 @@ import (
 
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/store/bolt"
+	"birthday-demo/app/store/storetest"
 )
 
 // refused tries to open content as a store, and requires that the file is
@@ -87,7 +88,7 @@ func sample(t *testing.T) ([]byte, []birthday.Person) {
 	s := open(t, path)
 	fill(t, s, 600)
 	for n := range 200 {
-		require.NoError(t, s.Delete(t.Context(), birthday.Username(name(n*3*7919))))
+		require.NoError(t, s.Delete(t.Context(), storetest.Username(n*3*7919)))
 	}
 	people, err := s.After(t.Context(), "", 1000)
 	require.NoError(t, err)
@@ -170,7 +171,7 @@ func TestVerifyTakesLittleMemory(t *testing.T) {
 	s := open(t, path)
 	var people []birthday.Person
 	for n := range 100_000 {
-		people = append(people, birthday.Person{Username: birthday.Username(name(n)), Born: person(t, "x", "1990-05-17").Born})
+		people = append(people, birthday.Person{Username: storetest.Username(n), Born: storetest.Person("x", "1990-05-17").Born})
 	}
 	require.NoError(t, s.PutAll(t.Context(), people))
 	require.NoError(t, s.Close())

@@ -14,6 +14,7 @@ import (
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/store/postgres"
 	"birthday-demo/app/store/postgres/pgtest"
+	"birthday-demo/app/store/storetest"
 )
 
 // bound is how long any call may take, with some time for a slow machine.
@@ -51,7 +52,7 @@ func healed(t *testing.T, s *postgres.Store) time.Duration {
 	t.Helper()
 	start := time.Now()
 	for {
-		err := s.Put(t.Context(), person(t, "ana", "1990-05-17"))
+		err := s.Put(t.Context(), storetest.Person("ana", "1990-05-17"))
 		if err == nil {
 			require.NoError(t, s.Ping(t.Context()))
 			return time.Since(start)
@@ -78,7 +79,7 @@ func keepPutting(t *testing.T, s *postgres.Store) (end func() []birthday.Person)
 					return
 				default:
 				}
-				p := birthday.Person{Username: name(i*writers + w), Born: birthday.Date{Year: 1990, Month: 5, Day: 17}}
+				p := birthday.Person{Username: storetest.Username(i*writers + w), Born: birthday.Date{Year: 1990, Month: 5, Day: 17}}
 				start := time.Now()
 				err := s.Put(context.Background(), p)
 				mu.Lock()
@@ -160,11 +161,11 @@ func TestAServerThatComesAndGoes(t *testing.T) {
 		}
 		set("on")
 		defer set("off")
-		require.Eventually(t, func() bool { return s.Put(t.Context(), person(t, "ana", "1990-05-17")) != nil }, bound, 10*time.Millisecond)
+		require.Eventually(t, func() bool { return s.Put(t.Context(), storetest.Person("ana", "1990-05-17")) != nil }, bound, 10*time.Millisecond)
 		err := s.Ping(t.Context())
 		require.ErrorIs(t, err, birthday.ErrUnavailable)
 		require.ErrorContains(t, err, "read only connection")
-		require.ErrorIs(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")), birthday.ErrUnavailable)
+		require.ErrorIs(t, s.Put(t.Context(), storetest.Person("ana", "1990-05-17")), birthday.ErrUnavailable)
 		set("off")
 		t.Logf("healed after %s", healed(t, s))
 	})
@@ -177,7 +178,7 @@ func TestAServerThatComesAndGoes(t *testing.T) {
 		set("nobody")
 		defer set("")
 		result := make(chan error, 1)
-		waits := person(t, "waits", "1990-05-17")
+		waits := storetest.Person("waits", "1990-05-17")
 		go func() {
 			for {
 				if err := s.Put(context.Background(), waits); err != nil {

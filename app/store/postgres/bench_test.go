@@ -28,7 +28,7 @@ func crowdedStore(b *testing.B) (*postgres.Store, *pgtest.Server) {
 }
 
 // scattered gives a person of the crowd for each number, neighbours far apart.
-func scattered(n int) birthday.Username { return name(n * 7919 % crowded) }
+func scattered(n int) birthday.Username { return storetest.Username(n * 7919 % crowded) }
 
 // BenchmarkPut puts people who are there already, by a number of clients: into the
 // store, and by one upsert each on the same pool.

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"birthday-demo/app/birthday"
+	"birthday-demo/app/store/storetest"
 )
 
 // pull makes an iterator of people one that is asked.
@@ -30,7 +31,7 @@ func pull(all iter.Seq2[birthday.Person, error]) (next func() (birthday.Person, 
 func crowd(n, year int) []birthday.Person {
 	people := make([]birthday.Person, n)
 	for i := range people {
-		people[i] = birthday.Person{Username: name(i), Born: birthday.Date{Year: year, Month: time.May, Day: 17}}
+		people[i] = birthday.Person{Username: storetest.Username(i), Born: birthday.Date{Year: year, Month: time.May, Day: 17}}
 	}
 	return people
 }
@@ -113,7 +114,7 @@ func TestAnExportIsOfOneMoment(t *testing.T) {
 	require.Equal(t, people[0], p)
 
 	require.NoError(t, s.Delete(t.Context(), people[11_999].Username))
-	require.NoError(t, s.Put(t.Context(), person(t, strings.Repeat("z", 9), "1990-05-17")))
+	require.NoError(t, s.Put(t.Context(), storetest.Person(strings.Repeat("z", 9), "1990-05-17")))
 	for _, want := range people[1:] {
 		p, err := next()
 		require.NoError(t, err)

@@ -14,6 +14,7 @@ import (
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/store/postgres"
 	"birthday-demo/app/store/postgres/pgtest"
+	"birthday-demo/app/store/storetest"
 )
 
 func TestAURLThatIsNone(t *testing.T) {
@@ -120,7 +121,7 @@ func TestALockedTable(t *testing.T) {
 		require.ErrorContains(t, err, tt.reason)
 		require.GreaterOrEqual(t, time.Since(start), tt.least)
 		require.Less(t, time.Since(start), bound)
-		err = tt.s.Put(t.Context(), person(t, "ana", "1990-05-17"))
+		err = tt.s.Put(t.Context(), storetest.Person("ana", "1990-05-17"))
 		require.ErrorIs(t, err, birthday.ErrUnavailable)
 	}
 	unlock()

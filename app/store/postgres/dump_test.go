@@ -15,6 +15,7 @@ import (
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/store/postgres"
 	"birthday-demo/app/store/postgres/pgtest"
+	"birthday-demo/app/store/storetest"
 	"birthday-demo/app/testkit"
 )
 
@@ -41,7 +42,7 @@ func everyone(t *testing.T, s *postgres.Store) (people []birthday.Person) {
 
 func TestDumpAndRestore(t *testing.T) {
 	s, url := fresh(t)
-	people := append(crowd(1_000, 1990), person(t, "ñandú", "0001-01-01"), person(t, "さくら", "1990-05-17"))
+	people := append(crowd(1_000, 1990), storetest.Person("ñandú", "0001-01-01"), storetest.Person("さくら", "1990-05-17"))
 	require.NoError(t, s.PutAll(t.Context(), people))
 	path := dumped(t, url, postgres.Options{})
 	n, err := postgres.VerifyDump(t.Context(), path)
@@ -54,7 +55,7 @@ func TestDumpAndRestore(t *testing.T) {
 	require.Len(t, people, n)
 	require.Equal(t, people, everyone(t, other))
 
-	require.NoError(t, other.Put(t.Context(), person(t, "newcomer", "1990-05-17")))
+	require.NoError(t, other.Put(t.Context(), storetest.Person("newcomer", "1990-05-17")))
 	_, err = postgres.Restore(t.Context(), otherURL, postgres.Options{}, path, false)
 	require.ErrorIs(t, err, postgres.ErrNotEmpty)
 	require.ErrorContains(t, err, "--force")
@@ -87,7 +88,7 @@ func TestTheServicesRoleMayDump(t *testing.T) {
 	url := "postgres://dumper:wrong@" + server.Address + "/?dbname=" + database + "&sslmode=disable&pool_max_conns=3" +
 		"&statement_timeout=1234&options=-c%20work_mem%3D5MB&application_name=a%20name"
 	s := openWith(t, url, o)
-	require.NoError(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")))
+	require.NoError(t, s.Put(t.Context(), storetest.Person("ana", "1990-05-17")))
 	path := dumped(t, url, o)
 	n, err := postgres.Restore(t.Context(), url, o, path, true)
 	require.NoError(t, err)
@@ -168,11 +169,11 @@ func TestWhatIsNoDumpOfPeopleIsRefused(t *testing.T) {
 // TestARestoreIsOneStep reads while one is at work.
 func TestARestoreIsOneStep(t *testing.T) {
 	s, url := fresh(t)
-	require.NoError(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")))
+	require.NoError(t, s.Put(t.Context(), storetest.Person("ana", "1990-05-17")))
 	path := dumped(t, url, postgres.Options{})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	require.NoError(t, s.Put(ctx, person(t, "bob", "1990-05-17")))
+	require.NoError(t, s.Put(ctx, storetest.Person("bob", "1990-05-17")))
 	done := make(chan error, 1)
 	go func() {
 		_, err := postgres.Restore(ctx, url, postgres.Options{}, path, true)
@@ -185,5 +186,5 @@ func TestARestoreIsOneStep(t *testing.T) {
 		restored = len(people) == 1
 	}
 	require.NoError(t, <-done)
-	require.NoError(t, s.Put(ctx, person(t, "bob", "1990-05-17")))
+	require.NoError(t, s.Put(ctx, storetest.Person("bob", "1990-05-17")))
 }

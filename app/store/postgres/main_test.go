@@ -7,7 +7,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"birthday-demo/app/birthday"
 	"birthday-demo/app/store/postgres"
 	"birthday-demo/app/store/postgres/pgtest"
 )
@@ -51,22 +50,4 @@ func fresh(t testing.TB) (s *postgres.Store, url string) {
 	server := pgtest.Shared(t)
 	url = server.URL(migrated(t, server))
 	return open(t, url), url
-}
-
-func person(t testing.TB, name, born string) birthday.Person {
-	t.Helper()
-	date, err := birthday.ParseDate(born)
-	require.NoError(t, err)
-	return birthday.Person{Username: birthday.Username(name), Born: date}
-}
-
-// name makes a distinct username of each number.
-func name(n int) birthday.Username {
-	const letters = 8
-	text := make([]byte, letters)
-	for i := range text {
-		text[letters-1-i] = byte('a' + n%26)
-		n /= 26
-	}
-	return birthday.Username(text)
 }

@@ -10,6 +10,7 @@ import (
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/store/postgres"
 	"birthday-demo/app/store/postgres/pgtest"
+	"birthday-demo/app/store/storetest"
 )
 
 var noRole postgres.Role
@@ -52,12 +53,12 @@ func TestTheStoreWaitsForItsSchema(t *testing.T) {
 	require.ErrorAs(t, s.Ping(t.Context()), &behind)
 	require.Equal(t, postgres.SchemaError{Have: 0, Want: 1}, *behind)
 	require.ErrorContains(t, behind, "run `migrate up`")
-	require.ErrorIs(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")), birthday.ErrUnavailable)
+	require.ErrorIs(t, s.Put(t.Context(), storetest.Person("ana", "1990-05-17")), birthday.ErrUnavailable)
 
 	_, err := postgres.Migrate(t.Context(), url, postgres.Options{}, noRole)
 	require.NoError(t, err)
 	require.NoError(t, s.Ping(t.Context()))
-	require.NoError(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")))
+	require.NoError(t, s.Put(t.Context(), storetest.Person("ana", "1990-05-17")))
 }
 
 // TestANewerSchemaServes is what makes it possible to go back by a release.
@@ -106,7 +107,7 @@ func TestTheRoleThatServes(t *testing.T) {
 	url := server.URLOf(database, app.Name, app.Password)
 	s := open(t, url)
 	require.NoError(t, s.Ping(t.Context()))
-	require.NoError(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")))
+	require.NoError(t, s.Put(t.Context(), storetest.Person("ana", "1990-05-17")))
 	require.NoError(t, s.PutAll(t.Context(), crowd(10, 1990)))
 	require.NoError(t, s.Delete(t.Context(), "ana"))
 	_, err = s.Size()

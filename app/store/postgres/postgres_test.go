@@ -41,8 +41,8 @@ func TestWritersShareAStatement(t *testing.T) {
 	for w := range writers {
 		all.Go(func() {
 			for i := 1; i <= each; i++ {
-				own := birthday.Person{Username: name(w), Born: birthday.Date{Year: 1000 + i, Month: 1, Day: 1}}
-				common := birthday.Person{Username: "everybody" + name(i%3), Born: own.Born}
+				own := birthday.Person{Username: storetest.Username(w), Born: birthday.Date{Year: 1000 + i, Month: 1, Day: 1}}
+				common := birthday.Person{Username: "everybody" + storetest.Username(i%3), Born: own.Born}
 				if err := errors.Join(s.Put(context.Background(), own), s.Put(context.Background(), common)); err != nil {
 					t.Errorf("put: %v", err)
 				}
@@ -53,7 +53,7 @@ func TestWritersShareAStatement(t *testing.T) {
 	people, err := s.After(t.Context(), "", writers)
 	require.NoError(t, err)
 	for w, p := range people {
-		require.Equal(t, birthday.Person{Username: name(w), Born: birthday.Date{Year: 1000 + each, Month: 1, Day: 1}}, p)
+		require.Equal(t, birthday.Person{Username: storetest.Username(w), Born: birthday.Date{Year: 1000 + each, Month: 1, Day: 1}}, p)
 	}
 	stats := s.Stats()
 	t.Logf("%d puts in %d statements", stats.Puts, stats.Statements)
@@ -74,8 +74,8 @@ func TestOppositeOrdersDoNotDeadlock(t *testing.T) {
 			s    *postgres.Store
 			name func(int) birthday.Username
 		}{
-			{first, func(i int) birthday.Username { return name((w + i) % names) }},
-			{second, func(i int) birthday.Username { return name((2*names - w - i) % names) }},
+			{first, func(i int) birthday.Username { return storetest.Username((w + i) % names) }},
+			{second, func(i int) birthday.Username { return storetest.Username((2*names - w - i) % names) }},
 		} {
 			all.Go(func() {
 				for i := range rounds {
@@ -97,7 +97,7 @@ func TestOppositeOrdersDoNotDeadlock(t *testing.T) {
 func TestADeleteBesidePutsTellsTheTruth(t *testing.T) {
 	s, _ := fresh(t)
 	const pairs, puts, deletes = 8, 15, 60
-	ana := person(t, "ana", "1990-05-17")
+	ana := storetest.Person("ana", "1990-05-17")
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	deleted := 0
@@ -148,7 +148,7 @@ func TestAnImpossibleDateIsNeitherWrittenNorRead(t *testing.T) {
 func TestPeopleInTheirOrderWhateverTheDatabaseSortsBy(t *testing.T) {
 	s, url := fresh(t)
 	require.NoError(t, s.PutAll(t.Context(), []birthday.Person{
-		person(t, "Zoe", "1990-05-17"), person(t, "ana", "1990-05-17"), person(t, "Ána", "1990-05-17"), person(t, "さくら", "1990-05-17"),
+		storetest.Person("Zoe", "1990-05-17"), storetest.Person("ana", "1990-05-17"), storetest.Person("Ána", "1990-05-17"), storetest.Person("さくら", "1990-05-17"),
 	}))
 	require.Equal(t, "Zoe ana Ána さくら", query[string](t, url, "SELECT string_agg(username, ' ' ORDER BY username) FROM people"))
 }
@@ -171,7 +171,7 @@ func TestSizeAndServer(t *testing.T) {
 
 func TestClosingWhileBusy(t *testing.T) {
 	s, _ := fresh(t)
-	require.NoError(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")))
+	require.NoError(t, s.Put(t.Context(), storetest.Person("ana", "1990-05-17")))
 	var all sync.WaitGroup
 	for range 32 {
 		all.Go(func() {
@@ -198,7 +198,7 @@ func TestClosingWhileBusy(t *testing.T) {
 
 func TestAnImpatientCallerCostsNoConnection(t *testing.T) {
 	s, _ := fresh(t)
-	require.NoError(t, s.Put(t.Context(), person(t, "ana", "1990-05-17")))
+	require.NoError(t, s.Put(t.Context(), storetest.Person("ana", "1990-05-17")))
 	before := s.Stats().Connects
 	for i := range 200 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*time.Microsecond)

@@ -49,12 +49,23 @@ func Run(t *testing.T, open func(t *testing.T) birthday.Store) {
 	}
 }
 
-func person(name, born string) birthday.Person {
+// Person makes a person. It panics when born is no date.
+func Person[S ~string](name S, born string) birthday.Person {
 	date, err := birthday.ParseDate(born)
 	if err != nil {
 		panic(err)
 	}
 	return birthday.Person{Username: birthday.Username(name), Born: date}
+}
+
+// Username makes a distinct username of eight letters of each number below 26^8; they
+// are in the order of the numbers.
+func Username(n int) birthday.Username {
+	text := []byte("aaaaaaaa")
+	for i := len(text) - 1; n > 0; i, n = i-1, n/26 {
+		text[i] += byte(n % 26)
+	}
+	return birthday.Username(text)
 }
 
 // letter is the name of the n-th of a few people.
@@ -78,12 +89,12 @@ func testStranger(t *testing.T, s birthday.Store) {
 
 func testPutGet(t *testing.T, s birthday.Store) {
 	people := []birthday.Person{
-		person("ana", "1990-05-17"),
-		person("first", "0001-01-01"),
-		person("last", "9999-12-31"),
-		person("leap", "2000-02-29"),
-		person("さくら", "1970-01-01"),
-		person(strings.Repeat("𐌰", birthday.MaxUsername), "1969-12-31"),
+		Person("ana", "1990-05-17"),
+		Person("first", "0001-01-01"),
+		Person("last", "9999-12-31"),
+		Person("leap", "2000-02-29"),
+		Person("さくら", "1970-01-01"),
+		Person(strings.Repeat("𐌰", birthday.MaxUsername), "1969-12-31"),
 	}
 	put(t, s, people...)
 	for _, want := range people {
@@ -94,10 +105,10 @@ func testPutGet(t *testing.T, s birthday.Store) {
 }
 
 func testLastPutWins(t *testing.T, s birthday.Store) {
-	put(t, s, person("ana", "1990-05-17"), person("ana", "1991-06-18"), person("ana", "1991-06-18"))
+	put(t, s, Person("ana", "1990-05-17"), Person("ana", "1991-06-18"), Person("ana", "1991-06-18"))
 	got, err := s.Get(t.Context(), "ana")
 	require.NoError(t, err)
-	require.Equal(t, person("ana", "1991-06-18"), got)
+	require.Equal(t, Person("ana", "1991-06-18"), got)
 	people, err := s.After(t.Context(), "", 10)
 	require.NoError(t, err)
 	require.Len(t, people, 1)
@@ -106,38 +117,38 @@ func testLastPutWins(t *testing.T, s birthday.Store) {
 func testDistinctNames(t *testing.T, s birthday.Store) {
 	names := []string{"a", "A", "aa", "á", "ana", "Ana", "ANA", "an", "anaa", "ä", "ａ"}
 	for i, name := range names {
-		put(t, s, person(name, fmt.Sprintf("1990-01-%02d", i+1)))
+		put(t, s, Person(name, fmt.Sprintf("1990-01-%02d", i+1)))
 	}
 	for i, name := range names {
 		got, err := s.Get(t.Context(), birthday.Username(name))
 		require.NoError(t, err)
-		require.Equal(t, person(name, fmt.Sprintf("1990-01-%02d", i+1)), got)
+		require.Equal(t, Person(name, fmt.Sprintf("1990-01-%02d", i+1)), got)
 	}
 }
 
 func testDelete(t *testing.T, s birthday.Store) {
-	put(t, s, person("ana", "1990-05-17"), person("bob", "1990-05-18"))
+	put(t, s, Person("ana", "1990-05-17"), Person("bob", "1990-05-18"))
 	require.NoError(t, s.Delete(t.Context(), "ana"))
 	_, err := s.Get(t.Context(), "ana")
 	require.ErrorIs(t, err, birthday.ErrNotFound)
 	require.ErrorIs(t, s.Delete(t.Context(), "ana"), birthday.ErrNotFound)
 	_, err = s.Get(t.Context(), "bob")
 	require.NoError(t, err, "a neighbour stays")
-	put(t, s, person("ana", "1991-06-18"))
+	put(t, s, Person("ana", "1991-06-18"))
 	got, err := s.Get(t.Context(), "ana")
 	require.NoError(t, err)
-	require.Equal(t, person("ana", "1991-06-18"), got)
+	require.Equal(t, Person("ana", "1991-06-18"), got)
 }
 
 func testAfter(t *testing.T, s birthday.Store) {
 	for _, name := range []string{"d", "b", "ä", "a", "Z", "c"} {
-		put(t, s, person(name, "1990-05-17"))
+		put(t, s, Person(name, "1990-05-17"))
 	}
 	page := func(after birthday.Username, limit int) (names string) {
 		people, err := s.After(t.Context(), after, limit)
 		require.NoError(t, err)
 		for _, p := range people {
-			require.Equal(t, person(string(p.Username), "1990-05-17"), p)
+			require.Equal(t, Person(p.Username, "1990-05-17"), p)
 			names += string(p.Username)
 		}
 		return names
@@ -156,7 +167,7 @@ func testReadYourWrites(t *testing.T, s birthday.Store) {
 		all.Go(func() {
 			name := string(letter(n))
 			for day := 1; day <= 20; day++ {
-				want := person(name, fmt.Sprintf("1990-05-%02d", day))
+				want := Person(name, fmt.Sprintf("1990-05-%02d", day))
 				if err := s.Put(context.Background(), want); err != nil {
 					t.Errorf("put: %v", err)
 				}
@@ -178,7 +189,7 @@ func testConcurrentWriters(t *testing.T, s birthday.Store) {
 	for writer := range writers {
 		all.Go(func() {
 			for i := range each {
-				if err := s.Put(context.Background(), person(name(writer, i), "1990-05-17")); err != nil {
+				if err := s.Put(context.Background(), Person(name(writer, i), "1990-05-17")); err != nil {
 					t.Errorf("put: %v", err)
 				}
 			}
@@ -204,7 +215,7 @@ func testModel(t *testing.T, s birthday.Store) {
 		want, known := model[name]
 		switch random.IntN(3) {
 		case 0:
-			p := person(string(name), fmt.Sprintf("%04d-01-01", 1+random.IntN(2000)))
+			p := Person(name, fmt.Sprintf("%04d-01-01", 1+random.IntN(2000)))
 			put(t, s, p)
 			model[name] = p
 		case 1:
@@ -224,29 +235,29 @@ func testModel(t *testing.T, s birthday.Store) {
 }
 
 func testCancelled(t *testing.T, s birthday.Store) {
-	put(t, s, person("ana", "1990-05-17"))
+	put(t, s, Person("ana", "1990-05-17"))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.ErrorIs(t, s.Put(ctx, person("ana", "1991-06-18")), context.Canceled)
+	require.ErrorIs(t, s.Put(ctx, Person("ana", "1991-06-18")), context.Canceled)
 	require.ErrorIs(t, s.Delete(ctx, "ana"), context.Canceled)
 	got, err := s.Get(t.Context(), "ana")
 	require.NoError(t, err)
-	require.Equal(t, person("ana", "1990-05-17"), got)
+	require.Equal(t, Person("ana", "1990-05-17"), got)
 }
 
 func testPing(t *testing.T, s birthday.Store) {
 	require.NoError(t, s.Ping(t.Context()))
-	put(t, s, person("ana", "1990-05-17"))
+	put(t, s, Person("ana", "1990-05-17"))
 	require.NoError(t, s.Ping(t.Context()))
 }
 
 func testClosed(t *testing.T, s birthday.Store) {
-	put(t, s, person("ana", "1990-05-17"))
+	put(t, s, Person("ana", "1990-05-17"))
 	require.NoError(t, s.Close())
 	_, getErr := s.Get(t.Context(), "ana")
 	_, afterErr := s.After(t.Context(), "", 1)
 	for call, err := range map[string]error{
-		"put":    s.Put(t.Context(), person("bob", "1990-05-17")),
+		"put":    s.Put(t.Context(), Person("bob", "1990-05-17")),
 		"get":    getErr,
 		"delete": s.Delete(t.Context(), "ana"),
 		"after":  afterErr,
@@ -262,7 +273,7 @@ func testCloseInTraffic(t *testing.T, s birthday.Store) {
 	for writer := range 16 {
 		all.Go(func() {
 			for {
-				err := s.Put(context.Background(), person(string(letter(writer)), "1990-05-17"))
+				err := s.Put(context.Background(), Person(letter(writer), "1990-05-17"))
 				if err != nil {
 					if !errors.Is(err, birthday.ErrUnavailable) {
 						t.Errorf("put: %v", err)
