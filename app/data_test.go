@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -17,7 +16,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"birthday-demo/app/birthday"
 	"birthday-demo/app/store/bolt"
 	"birthday-demo/app/testkit"
 )
@@ -497,54 +495,4 @@ func TestTheFolderOfTheCopiesIsMade(t *testing.T) {
 	info, err := os.Stat(copies)
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o700), info.Mode().Perm(), "copies are personal data")
-}
-
-func TestSortLastWins(t *testing.T) {
-	p := func(name string, year int) birthday.Person {
-		return birthday.Person{Username: birthday.Username(name), Born: birthday.Date{Year: year, Month: 1, Day: 1}}
-	}
-	require.Equal(t,
-		[]birthday.Person{p("a", 3), p("abcdefgh", 1), p("abcdefgha", 5), p("abcdefghb", 2), p("b", 6), p("é", 4)},
-		sortLastWins([]birthday.Person{p("abcdefgh", 1), p("abcdefghb", 2), p("a", 1), p("a", 3), p("é", 4), p("abcdefgha", 5), p("b", 1), p("b", 6)}))
-	require.Empty(t, sortLastWins(nil))
-}
-
-// commits is a store that only counts the people of each commit.
-type commits struct {
-	store
-	sizes []int
-}
-
-func (c *commits) PutAll(_ context.Context, people []birthday.Person) error {
-	c.sizes = append(c.sizes, len(people))
-	return nil
-}
-
-func TestImportSizes(t *testing.T) {
-	letter := func(n int) string { return string(rune('a' + n%20)) }
-	var all []birthday.Person
-	for i := range 100_000 { // in no order, each once
-		n := i * 7919 % 160_000
-		name := letter(n) + letter(n/20) + letter(n/400) + letter(n/8000)
-		all = append(all, birthday.Person{Username: birthday.Username(name), Born: birthday.Date{Year: 1990, Month: 5, Day: 17}})
-	}
-	everyone := func(yield func(birthday.Person, error) bool) {
-		for _, p := range all {
-			if !yield(p, nil) {
-				return
-			}
-		}
-	}
-	kept := &commits{}
-	report, err := importPeople(t.Context(), kept, everyone, commandImport)
-	require.NoError(t, err)
-	require.Equal(t, 100_000, report.Taken)
-	require.Equal(t, []int{25_000, 25_000, 25_000, 25_000}, kept.sizes, "few enough that bbolt is fast")
-
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	_, err = importPeople(t.Context(), nil, everyone, importSize{sorted: 50_000, committed: 10_000})
-	require.NoError(t, err)
-	runtime.ReadMemStats(&after)
-	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(10<<20), "the buffer does not grow step by step")
 }

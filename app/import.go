@@ -2,18 +2,13 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net/url"
 	"os"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -153,13 +148,13 @@ func (i *importer) knock(ctx context.Context) error {
 func (i *importer) take(ctx context.Context, w world, body io.Reader, format people.Format) (report importReport, err error) {
 	rules := rulesOf(w, i.settings)
 	if i.dryRun {
-		return importPeople(ctx, nil, people.Read(body, format, rules), commandImport)
+		return importPeople(ctx, nil, people.Read(body, format, rules), importPlan{})
 	}
 	store, err := openForCommand(ctx, i.settings)
 	if err != nil {
 		return report, orAsk(err)
 	}
-	report, err = importPeople(ctx, store, people.Read(body, format, rules), commandImport)
+	report, err = importPeople(ctx, store, people.Read(body, format, rules), commandImport(i.settings))
 	return report, errors.Join(err, store.Close())
 }
 
@@ -203,98 +198,8 @@ func rulesOf(w world, s *settings) people.Rules {
 	return people.Rules{Today: birthday.DateOf(w.now().In(zone)), ASCIIUsernames: s.ASCIIUsernames}
 }
 
-// importSize says how many people an import sorts at a time, which is its
-// memory, and how many go into a commit, which is how long others wait.
-type importSize struct{ sorted, committed int }
-
-var (
-	commandImport = importSize{sorted: 2_000_000, committed: 25_000}
-	serviceImport = importSize{sorted: 100_000, committed: 5_000}
-)
-
-// importPeople puts a stream into a store, or only reads it when that is nil. It
-// sorts before it writes: neighbours share pages, and so the commits are many
-// times faster. Its report counts what was read also when it ends with an error;
-// what is not committed then is not kept.
-func importPeople(ctx context.Context, s store, stream iter.Seq2[birthday.Person, error], size importSize) (report importReport, err error) {
-	batch := make([]birthday.Person, 0, size.sorted) // to grow would copy it often; what is not used takes no memory
-	flush := func() error {
-		kept := 0
-		for sorted := range slices.Chunk(sortLastWins(batch), size.committed) {
-			if s == nil {
-				break
-			}
-			if err := s.PutAll(ctx, sorted); err != nil {
-				if report.Taken += kept; report.Taken > 0 {
-					err = fmt.Errorf("people who are kept already: %d; import again when this is mended: %w", report.Taken, err)
-				}
-				return err
-			}
-			kept += len(sorted)
-		}
-		report.Taken += len(batch)
-		batch = batch[:0]
-		return nil
-	}
-	for p, err := range stream {
-		refusal, refused := errors.AsType[people.Refusal](err)
-		switch {
-		case err == nil:
-			batch = append(batch, p)
-		case refused:
-			report.Refused++
-			if len(report.Refusals) < maxRefusals {
-				report.Refusals = append(report.Refusals, refusal)
-			}
-		default:
-			return report, errors.Join(fmt.Errorf("%w: %w", admin.ErrInput, err), flush())
-		}
-		if len(batch) == size.sorted {
-			if err := flush(); err != nil {
-				return report, err
-			}
-		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return report, errors.Join(ctx.Err(), flush())
-}
-
-// sortLastWins gives the people in the order of their usernames, and of each
-// username the last.
-func sortLastWins(all []birthday.Person) []birthday.Person {
-	type key struct {
-		prefix uint64 // of the username: most comparisons end here, without following a pointer
-		index  int
-	}
-	keys := make([]key, len(all))
-	for i, p := range all {
-		var start [8]byte
-		copy(start[:], p.Username)
-		keys[i] = key{binary.BigEndian.Uint64(start[:]), i}
-	}
-	slices.SortFunc(keys, func(a, b key) int {
-		if a.prefix != b.prefix {
-			return cmp.Compare(a.prefix, b.prefix)
-		}
-		byName := strings.Compare(string(all[a.index].Username), string(all[b.index].Username))
-		return cmp.Or(byName, cmp.Compare(a.index, b.index))
-	})
-	sorted := make([]birthday.Person, 0, len(all))
-	for _, k := range keys {
-		p := all[k.index]
-		if n := len(sorted); n > 0 && sorted[n-1].Username == p.Username {
-			sorted[n-1] = p
-			continue
-		}
-		sorted = append(sorted, p)
-	}
-	return sorted
-}
-
 // takeIn imports a body, for the internal port.
-func takeIn(ctx context.Context, s store, body io.Reader, format string, rules people.Rules) (any, error) {
+func takeIn(ctx context.Context, s store, body io.Reader, format string, rules people.Rules, plan importPlan) (any, error) {
 	input := bufio.NewReader(body)
 	f := people.JSONL
 	if format != "" {
@@ -303,7 +208,7 @@ func takeIn(ctx context.Context, s store, body io.Reader, format string, rules p
 			return nil, fmt.Errorf("%w: %w", admin.ErrInput, err)
 		}
 	}
-	report, err := importPeople(ctx, s, people.Read(input, f, rules), serviceImport)
+	report, err := importPeople(ctx, s, people.Read(input, f, rules), plan)
 	if err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}

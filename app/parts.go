@@ -98,7 +98,7 @@ func (p parts) admin(loopback bool) http.Handler {
 				return mediaType, func(w io.Writer) error { return orLater(write(w)) }, err
 			},
 			Import: func(ctx context.Context, body io.Reader, format string) (any, error) {
-				report, err := takeIn(ctx, p.store, body, format, rulesOf(p.world, p.settings))
+				report, err := takeIn(ctx, p.store, body, format, rulesOf(p.world, p.settings), serviceImport(p.settings))
 				return report, orLater(err)
 			},
 		},
