@@ -138,6 +138,7 @@ type exchange struct {
 	status  int    // 0 until the header is written
 	err     error  // why the request was refused
 	cut     bool   // the answer broke off after its header
+	gone    bool   // because the client had left
 }
 
 // Unwrap gives the writer below, for http.ResponseController.
@@ -172,7 +173,11 @@ func (x *exchange) Write(b []byte) (int, error) {
 			return 0, fmt.Errorf("set the time-out of a write: %w", err)
 		}
 	}
-	return x.ResponseWriter.Write(b)
+	n, err := x.ResponseWriter.Write(b)
+	if err != nil {
+		x.gone = true
+	}
+	return n, err
 }
 
 // refuse answers with the service's format for err.
@@ -180,6 +185,7 @@ func (x *exchange) refuse(err error) {
 	x.err = err
 	if x.status != 0 { // too late for another answer
 		x.cut = true
+		x.gone = x.gone || x.request.Context().Err() != nil
 		return
 	}
 	if x.body != nil { // the time to answer may have ended with the time to send it

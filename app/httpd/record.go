@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -80,6 +81,8 @@ func (x *exchange) finish(took time.Duration) {
 	switch {
 	case status >= http.StatusInternalServerError && !meant:
 		level = slog.LevelError
+	case broken && !x.gone:
+		level = slog.LevelError
 	case broken:
 		level = max(level, slog.LevelWarn)
 	}
@@ -99,12 +102,15 @@ func (x *exchange) finish(took time.Duration) {
 	_ = b.log.Handle(ctx, line) // a log that cannot be written has nobody to tell
 }
 
+var methods = []string{
+	http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodPatch,
+	http.MethodDelete, http.MethodOptions, http.MethodConnect, http.MethodTrace,
+}
+
 // knownMethod keeps the set of methods in logs and metrics small.
 func knownMethod(method string) string {
-	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodPatch,
-		http.MethodDelete, http.MethodOptions, http.MethodConnect, http.MethodTrace:
-		return method
+	if i := slices.Index(methods, method); i >= 0 {
+		return methods[i] // which is no part of a request that would be kept with it
 	}
 	return "other"
 }
