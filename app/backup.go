@@ -142,11 +142,19 @@ func makeCopy(ctx context.Context, folder string, compact bool, verify verify, w
 
 // copyForClient makes a copy of an open store for the internal port, whose client
 // verifies it, and gives its length in bytes. When it is closed, nothing is left of
-// it.
+// it. While it is packed, it ends with ctx.
 func copyForClient(ctx context.Context, s *bolt.Store, folder string, compact bool) (io.ReadCloser, int64, error) {
-	if !compact {
-		return spoolSnapshot(s, folder)
+	if compact {
+		return packedCopy(ctx, s, folder)
 	}
+	spool, size, err := spoolSnapshot(s, folder)
+	if err != nil {
+		return nil, 0, err
+	}
+	return spool, size, nil
+}
+
+func packedCopy(ctx context.Context, s *bolt.Store, folder string) (io.ReadCloser, int64, error) {
 	temp, err := writeCopy(ctx, folder, true, func(out io.Writer) error {
 		_, err := s.Backup(out)
 		return err
@@ -154,9 +162,10 @@ func copyForClient(ctx context.Context, s *bolt.Store, folder string, compact bo
 	if err != nil {
 		return nil, 0, err
 	}
-	size, sizeErr := fileSize(temp)
-	file, err := os.Open(temp) //nolint:gosec // our own temporary file
-	if err := errors.Join(sizeErr, err, os.Remove(temp)); err != nil {
+	size, err := fileSize(temp)
+	file, openErr := os.Open(temp) //nolint:gosec // our own temporary file
+	if err := errors.Join(err, openErr, os.Remove(temp)); err != nil {
+		_ = file.Close() // nil when it was not opened
 		return nil, 0, fmt.Errorf("make a copy: %w", err)
 	}
 	return file, size, nil
@@ -185,6 +194,7 @@ type inLargePieces struct{ *os.File }
 // ReadFrom is what io.Copy looks for.
 func (f inLargePieces) ReadFrom(r io.Reader) (int64, error) { return copyLargePieces(f.File, r) }
 
+// copyLargePieces is io.Copy with fewer calls.
 func copyLargePieces(w io.Writer, r io.Reader) (int64, error) {
 	return io.CopyBuffer(struct{ io.Writer }{w}, r, make([]byte, 256<<10))
 }

@@ -3,13 +3,16 @@ package main
 import (
 	"errors"
 	"os"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 )
 
-// reserve gives an empty file space on the disk, where the file system can do so.
+// reserve gives an empty file space for so many bytes on the disk, or an error when
+// there is none. Some file systems cannot; then it does nothing.
 func reserve(file *os.File, bytes int64) error {
-	err := unix.Fallocate(int(file.Fd()), 0, 0, bytes)
+	err := error(syscall.EINTR)
+	for errors.Is(err, syscall.EINTR) {
+		err = syscall.Fallocate(int(file.Fd()), 0, 0, bytes)
+	}
 	if errors.Is(err, errors.ErrUnsupported) {
 		return nil
 	}

@@ -11,14 +11,15 @@ import (
 )
 
 // spool is a copy that is read while it is being written, from a file that has no
-// name any more: a slow client keeps nothing waiting but that.
+// name any more: a slow client keeps nothing waiting but that. One goroutine reads
+// and closes it, another fills it.
 type spool struct {
-	file *os.File
-	full chan struct{} // closed when nobody writes any more
-	read int64         // by the client
+	file   *os.File
+	offset int64         // how much was read
+	filled chan struct{} // closed when the filler has ended
 
 	mu      sync.Mutex
-	changed sync.Cond // of what follows
+	changed sync.Cond // of the three below
 	written int64
 	err     error // io.EOF when all is written, or why it is not
 	closed  bool
@@ -27,8 +28,8 @@ type spool struct {
 var errSpoolClosed = errors.New("nobody reads the copy any more")
 
 // spoolSnapshot copies an open store into a spool in the folder, and gives its
-// length in bytes. The space is reserved first: a full disk is told before the
-// client has got anything.
+// length in bytes. Where the file system can reserve space, a full disk is an error
+// at once, and else one of reading.
 func spoolSnapshot(s *bolt.Store, folder string) (*spool, int64, error) {
 	snapshot, err := s.Snapshot()
 	if err != nil {
@@ -39,14 +40,15 @@ func spoolSnapshot(s *bolt.Store, folder string) (*spool, int64, error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("make a copy in %s: %w", folder, errors.Join(reason(err), snapshot.Close()))
 	}
-	return newSpool(file, func(w io.Writer) error {
-		_, err := snapshot.WriteTo(w)
-		return errors.Join(err, snapshot.Close())
+	return newSpool(file, func(w io.Writer) (err error) {
+		defer func() { err = errors.Join(err, snapshot.Close()) }()
+		_, err = snapshot.WriteTo(w)
+		return err
 	}), size, nil
 }
 
 // nameless makes a file of mode 0600 that is gone when it is closed, with space for
-// so many bytes.
+// so many bytes where the file system can reserve it.
 func nameless(folder string, size int64) (*os.File, error) {
 	file, err := os.CreateTemp(folder, ".birthday-*.copy")
 	if err != nil {
@@ -58,15 +60,17 @@ func nameless(folder string, size int64) (*os.File, error) {
 	return file, nil
 }
 
-// newSpool has write fill the file in the background.
-func newSpool(file *os.File, write func(io.Writer) error) *spool {
-	s := &spool{file: file, full: make(chan struct{})}
+// newSpool has fill write to the file in the background.
+func newSpool(file *os.File, fill func(io.Writer) error) *spool {
+	s := &spool{file: file, filled: make(chan struct{})}
 	s.changed.L = &s.mu
 	go func() {
-		defer close(s.full)
-		err := write(s)
+		defer close(s.filled)
+		err := survive(func() error { return fill(filler{s}) })
 		if err == nil {
 			err = io.EOF
+		} else {
+			err = fmt.Errorf("make a copy: %w", calling(file.Name(), "the copy", err))
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -76,21 +80,15 @@ func newSpool(file *os.File, write func(io.Writer) error) *spool {
 	return s
 }
 
-// Write is the filler's.
-func (s *spool) Write(b []byte) (int, error) {
-	n, err := s.file.Write(b)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return n, errSpoolClosed
-	}
-	s.written += int64(n)
-	s.changed.Broadcast()
-	return n, err
+// survive makes an error of a panic, whose value is left out: it could hold people.
+func survive(work func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic with a %T", v)
+		}
+	}()
+	return work()
 }
-
-// ReadFrom is what io.Copy looks for.
-func (s *spool) ReadFrom(r io.Reader) (int64, error) { return copyLargePieces(s, r) }
 
 // Read gives what was written, waits when that is nothing yet, and ends as the
 // filler did.
@@ -99,8 +97,8 @@ func (s *spool) Read(b []byte) (int, error) {
 	if some == 0 {
 		return 0, err
 	}
-	n, err := s.file.ReadAt(b[:min(int64(len(b)), some)], s.read)
-	s.read += int64(n)
+	n, err := s.file.ReadAt(b[:min(int64(len(b)), some)], s.offset)
+	s.offset += int64(n)
 	return n, err
 }
 
@@ -108,10 +106,10 @@ func (s *spool) Read(b []byte) (int, error) {
 func (s *spool) wait() (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for s.written == s.read && s.err == nil {
+	for s.written == s.offset && s.err == nil {
 		s.changed.Wait()
 	}
-	return s.written - s.read, s.err
+	return s.written - s.offset, s.err
 }
 
 // Close stops the filler, and lets go of the file.
@@ -119,6 +117,25 @@ func (s *spool) Close() error {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
-	<-s.full
+	<-s.filled
 	return s.file.Close()
 }
+
+// filler is the end of a spool that is written to.
+type filler struct{ s *spool }
+
+// Write gives an error when the spool was closed.
+func (f filler) Write(b []byte) (int, error) {
+	n, err := f.s.file.Write(b)
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	if f.s.closed {
+		return n, errSpoolClosed
+	}
+	f.s.written += int64(n)
+	f.s.changed.Broadcast()
+	return n, err
+}
+
+// ReadFrom is what io.Copy looks for.
+func (f filler) ReadFrom(r io.Reader) (int64, error) { return copyLargePieces(f, r) }

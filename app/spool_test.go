@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 
@@ -11,6 +12,7 @@ import (
 
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/store/bolt"
+	"birthday-demo/app/store/storetest"
 )
 
 func spoolOf(t *testing.T, write func(io.Writer) error) *spool {
@@ -49,26 +51,32 @@ func TestASpoolIsReadWhileItIsWritten(t *testing.T) {
 }
 
 func TestASpoolEndsAsItsFillerDid(t *testing.T) {
-	broken := errors.New("the disk is on fire")
-	s := spoolOf(t, func(w io.Writer) error {
-		_, _ = io.WriteString(w, "half")
-		return broken
-	})
-	text, err := io.ReadAll(s)
-	require.Equal(t, "half", string(text))
-	require.ErrorIs(t, err, broken)
-	require.NoError(t, s.Close())
+	for what, end := range map[string]func() error{
+		"the disk is on fire": func() error { return errors.New("the disk is on fire") },
+		"panic with a string": func() error { panic("kanarienvogel") },
+	} {
+		s := spoolOf(t, func(w io.Writer) error {
+			_, _ = io.WriteString(w, "half")
+			return end()
+		})
+		text, err := io.ReadAll(s)
+		require.Equal(t, "half", string(text))
+		require.EqualError(t, err, "make a copy: "+what)
+		require.NoError(t, s.Close())
+	}
 }
 
 func TestAClosedSpoolStopsItsFiller(t *testing.T) {
 	stopped := make(chan error, 1)
 	s := spoolOf(t, func(w io.Writer) error {
-		for {
+		for range 1_000_000 {
 			if _, err := io.WriteString(w, "on and on"); err != nil {
 				stopped <- err
 				return err
 			}
 		}
+		stopped <- nil
+		return nil
 	})
 	require.NoError(t, s.Close())
 	require.ErrorIs(t, <-stopped, errSpoolClosed)
@@ -79,7 +87,7 @@ func TestASpoolLetsGoOfTheStore(t *testing.T) {
 	folder := t.TempDir()
 	store, err := bolt.Open(folder+"/s.db", func(err error) { t.Error(err) })
 	require.NoError(t, err)
-	require.NoError(t, store.Put(t.Context(), birthday.Person{Username: "ana", Born: birthday.Date{Year: 1990, Month: 5, Day: 17}}))
+	require.NoError(t, store.Put(t.Context(), storetest.Person("ana", "1990-05-17")))
 	s, size, err := spoolSnapshot(store, folder)
 	require.NoError(t, err)
 	require.NoError(t, store.Close(), "which waits for open snapshots")
@@ -95,9 +103,47 @@ func TestASpoolLetsGoOfTheStore(t *testing.T) {
 	require.ErrorIs(t, err, birthday.ErrUnavailable)
 }
 
-func TestASpoolWithoutSpaceIsRefused(t *testing.T) {
-	_, err := nameless(t.TempDir(), 1<<60)
-	require.Error(t, err)
-	_, err = nameless(t.TempDir()+"/away", 1)
+func TestASpoolWithoutAFolder(t *testing.T) {
+	_, err := nameless(filepath.Join(t.TempDir(), "away"), 1)
 	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// TestBackupIsSentWhileItIsMade reads a copy of a running service, leaves in the
+// middle of others, and wants the service to stop after that.
+func TestBackupIsSentWhileItIsMade(t *testing.T) {
+	folder := t.TempDir()
+	path := filepath.Join(folder, "birthday.db")
+	store, err := bolt.Open(path, nil)
+	require.NoError(t, err)
+	people := make([]birthday.Person, 100_000)
+	for n := range people {
+		people[n] = storetest.Person(storetest.Username(n), "1990-05-17")
+	}
+	require.NoError(t, store.PutAll(t.Context(), people))
+	require.NoError(t, store.Close())
+
+	a := start(t, "--store="+path)
+	head, err := client.Head(a.internal + "/backup")
+	require.NoError(t, err)
+	require.NoError(t, head.Body.Close())
+	for range 10 {
+		answer, err := client.Get(a.internal + "/backup")
+		require.NoError(t, err)
+		require.Equal(t, head.ContentLength, answer.ContentLength)
+		_, err = io.CopyN(io.Discard, answer.Body, 1000)
+		require.NoError(t, err)
+		require.NoError(t, answer.Body.Close())
+	}
+	answer, err := client.Get(a.internal + "/backup")
+	require.NoError(t, err)
+	copied, err := io.ReadAll(answer.Body)
+	require.NoError(t, errors.Join(err, answer.Body.Close()))
+	require.NoError(t, a.stop())
+	left, err := os.ReadDir(folder)
+	require.NoError(t, err)
+	require.Len(t, left, 1)
+	require.NoError(t, os.WriteFile(path, copied, 0o600))
+	report, err := bolt.Verify(path)
+	require.NoError(t, err)
+	require.Equal(t, len(people), report.People)
 }
