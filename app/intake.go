@@ -15,7 +15,7 @@ import (
 // importPlan says how an import goes about it.
 type importPlan struct {
 	inMemory  int    // how many people are sorted at a time there
-	committed int    // how many go into a commit, which is how long others wait
+	committed int    // how many go into a commit, which is how long others wait; at most inMemory
 	folder    string // for what does not fit into the memory; without, each such part is put alone
 }
 
@@ -43,39 +43,48 @@ type intake struct {
 	batch  []birthday.Person // who came in order, as from an export, and wait for their commit
 	last   birthday.Username // of all that came in order
 	sorter *sorter           // of those who come since somebody did not
-	kept   int               // people who were committed
+	kept   int               // puts that were committed
 	report importReport
 }
 
 // importPeople puts a stream into a store, or only reads it when that is nil. It
 // sorts before it writes: neighbours share pages, and so the commits are many
-// times faster, and the file is smaller. Its report counts what was read also when
-// it ends with an error; what is not committed then is not kept.
+// times faster, and the file is smaller. When it ends with an error, its report counts
+// as taken those who were committed.
 //
 // People who come in order, as from an export, are put as they come; all from the
-// first on who does not are sorted.
+// first on who does not are sorted, or the part that fits into the memory is.
 func importPeople(ctx context.Context, s store, stream iter.Seq2[birthday.Person, error], plan importPlan) (importReport, error) {
 	i := &intake{importPlan: plan, store: s}
 	defer i.close()
+	err := i.all(ctx, stream)
+	if err != nil && i.kept > 0 {
+		err = fmt.Errorf("people who are kept already: %d; import again when this is mended: %w", i.kept, err)
+	}
+	return i.report, err
+}
+
+func (i *intake) all(ctx context.Context, stream iter.Seq2[birthday.Person, error]) error {
 	for p, err := range stream {
 		refusal, refused := errors.AsType[people.Refusal](err)
 		switch {
 		case err == nil:
 			if err := i.take(ctx, p); err != nil {
-				return i.report, err
+				return err
 			}
 		case refused:
 			i.refuse(refusal)
 		default:
-			err = errors.Join(fmt.Errorf("%w: %w", admin.ErrInput, err), i.flush(ctx))
-			return i.report, err
+			if flushErr := i.flush(ctx); flushErr != nil {
+				return fmt.Errorf("%w; and the input: %s", flushErr, err) //nolint:errorlint // the client cannot mend the first
+			}
+			return fmt.Errorf("%w: %w", admin.ErrInput, err)
 		}
 		if err := ctx.Err(); err != nil {
-			return i.report, err
+			return err
 		}
 	}
-	err := i.flush(ctx)
-	return i.report, err
+	return i.flush(ctx)
 }
 
 func (i *intake) take(ctx context.Context, p birthday.Person) error {
@@ -141,9 +150,6 @@ func (i *intake) put(ctx context.Context, batch []birthday.Person) error {
 		return nil
 	}
 	if err := i.store.PutAll(ctx, batch); err != nil {
-		if i.kept > 0 {
-			err = fmt.Errorf("people who are kept already: %d; import again when this is mended: %w", i.kept, err)
-		}
 		return err
 	}
 	i.kept += len(batch)

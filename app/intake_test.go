@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"iter"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"birthday-demo/app/admin"
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/store/storetest"
 )
@@ -110,18 +112,27 @@ func TestImportInOrder(t *testing.T) {
 	}
 	again := storetest.Person(storetest.Username(249), "1991-05-17")
 	before := storetest.Person(storetest.Username(7), "1991-05-17")
-	folder := t.TempDir()
-	require.NoError(t, os.Remove(folder)) // which nobody needs
-	report, err := importPeople(t.Context(), kept, func(yield func(birthday.Person, error) bool) {
-		for _, p := range append(inOrder, again, before) {
+	file := filepath.Join(t.TempDir(), "file") // and no folder, which nobody needs
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	report, err := importPeople(t.Context(), kept, streamOf(append(inOrder, again, before), nil),
+		importPlan{inMemory: 1000, committed: 100, folder: file})
+	require.NoError(t, err)
+	require.Equal(t, 252, report.Taken)
+	require.Equal(t, [][]birthday.Person{inOrder[:100], inOrder[100:200], slices.Concat([]birthday.Person{before}, inOrder[200:249], []birthday.Person{again})}, kept.made)
+}
+
+// streamOf gives people, and then an error if there is one.
+func streamOf(people []birthday.Person, end error) iter.Seq2[birthday.Person, error] {
+	return func(yield func(birthday.Person, error) bool) {
+		for _, p := range people {
 			if !yield(p, nil) {
 				return
 			}
 		}
-	}, importPlan{inMemory: 1000, committed: 100, folder: folder})
-	require.NoError(t, err)
-	require.Equal(t, 252, report.Taken)
-	require.Equal(t, [][]birthday.Person{inOrder[:100], inOrder[100:200], slices.Concat([]birthday.Person{before}, inOrder[200:249], []birthday.Person{again})}, kept.made)
+		if end != nil {
+			yield(birthday.Person{}, end)
+		}
+	}
 }
 
 // TestImportInParts is what a service without a folder does.
@@ -131,6 +142,17 @@ func TestImportInParts(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1500, report.Taken)
 	require.Equal(t, []int{400, 200, 400, 150, 300}, lengths(kept.made), "50 names are twice in the second part")
+	last := make(map[birthday.Username]int)
+	for _, p := range slices.Concat(kept.made...) {
+		last[p.Username] = p.Born.Year
+	}
+	for i := range 1000 {
+		year := 1990
+		if i < 500 {
+			year = 1991
+		}
+		require.Equal(t, year, last[storetest.Username(i)], "the last of a name wins")
+	}
 }
 
 // TestAnImportThatFailsStops wants the fault, what is kept, and no goroutine that
@@ -158,13 +180,51 @@ func TestAnImportThatFailsStops(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	require.Empty(t, kept.made)
 
-	file := t.TempDir() + "/file"
-	require.NoError(t, os.WriteFile(file, nil, 0o600))
-	plan.folder = file // which is none
-	_, err = importPeople(t.Context(), kept, shuffled(1_000_000), plan)
-	require.ErrorContains(t, err, "sort people: ")
-	require.ErrorContains(t, err, file)
+	plan.folder = filepath.Join(t.TempDir(), "file") // which is no folder
+	require.NoError(t, os.WriteFile(plan.folder, nil, 0o600))
+	_, err = importPeople(t.Context(), kept, shuffled(100_000), plan)
+	require.ErrorIs(t, err, birthday.ErrUnavailable)
+	require.ErrorContains(t, err, "sort people in a temporary file in "+plan.folder+": not a directory; make space there")
 	require.Empty(t, kept.made)
+}
+
+// interrupted is a store that has its import end after a commit.
+type interrupted struct {
+	commits
+	end context.CancelFunc
+}
+
+func (i *interrupted) PutAll(ctx context.Context, people []birthday.Person) error {
+	defer i.end()
+	return i.commits.PutAll(ctx, people)
+}
+
+// TestAnImportThatEndsWhileItMerges must not take the end for that of the people.
+func TestAnImportThatEndsWhileItMerges(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	kept := &interrupted{commits{left: 1000}, cancel}
+	report, err := importPeople(ctx, kept, shuffled(20_000), importPlan{inMemory: 1000, committed: 100, folder: t.TempDir()})
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorContains(t, err, "people who are kept already: ")
+	require.Less(t, report.Taken, 20_000)
+}
+
+// TestAnImportWithABrokenEndKeepsTheRest wants those before a fault of the input,
+// and a fault of the store rather than that.
+func TestAnImportWithABrokenEndKeepsTheRest(t *testing.T) {
+	people, broken := []birthday.Person{storetest.Person("bob", "1990-05-17"), storetest.Person("ana", "1990-05-17")}, errors.New("line 3 is broken")
+	plan := importPlan{inMemory: 100, committed: 100, folder: t.TempDir()}
+	kept := &commits{left: 1}
+	report, err := importPeople(t.Context(), kept, streamOf(people, broken), plan)
+	require.ErrorIs(t, err, admin.ErrInput)
+	require.ErrorIs(t, err, broken)
+	require.Equal(t, 2, report.Taken)
+	require.Equal(t, []int{2}, lengths(kept.made))
+
+	_, err = importPeople(t.Context(), kept, streamOf(people, broken), plan)
+	require.ErrorIs(t, err, errCommit)
+	require.NotErrorIs(t, err, admin.ErrInput)
+	require.ErrorContains(t, err, "line 3 is broken")
 }
 
 func TestADamagedEntryIsNoPerson(t *testing.T) {

@@ -197,7 +197,7 @@ func TestAnImportThatBreaksOffSaysWhatIsKept(t *testing.T) {
 	require.NoError(t, server.Exec(t.Context(), database, "ALTER TABLE people ADD CHECK (username < 'z')"))
 	var lines strings.Builder
 	lines.WriteString("username,dateOfBirth\nzoe,1990-05-17\n")
-	for i := range commandImport(newSettings()).committed {
+	for i := range commandImport(&settings{Store: server.URL(database)}).committed {
 		fmt.Fprintf(&lines, "a%s,1990-05-17\n", strings.Map(func(r rune) rune { return r - '0' + 'a' }, fmt.Sprint(i)))
 	}
 	_, messages, code = command(t, lines.String(), "import", store)

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ import (
 // sorter puts people in the order of their usernames, and keeps of each username the
 // last: in memory, and in a temporary file without a name where they are too many.
 type sorter struct {
+	folder string
 	count  int // of those who were added
 	in     chan entry
 	out    <-chan entry
@@ -33,15 +35,17 @@ type entry struct {
 	place  int
 }
 
-// newSorter sorts until ctx ends: so many people at a time in memory, the rest in the
-// folder. It is to be closed.
+// newSorter sorts until ctx ends: so many people at a time in memory, and more of them
+// in the folder. While the disk is slow, five times as many wait in memory. It is to be
+// closed.
 func newSorter(ctx context.Context, inMemory int, folder string) *sorter {
 	const buffered = 1000
 	ctx, cancel := context.WithCancel(ctx)
-	s := &sorter{in: make(chan entry, buffered), begun: make(chan struct{}), cancel: cancel}
+	s := &sorter{folder: folder, in: make(chan entry, buffered), begun: make(chan struct{}), cancel: cancel}
 	var sort *extsort.GenericSorter[entry]
 	sort, s.out, s.failed = extsort.Generic(s.in, decodeEntry, encodeEntry, compareEntries, &extsort.Config{
 		ChunkSize:          inMemory,
+		NumWorkers:         1,
 		SortedChanBuffSize: buffered,
 		TempFilesDir:       folder,
 	})
@@ -59,7 +63,7 @@ func (s *sorter) add(p birthday.Person) error {
 		s.count++
 		return nil
 	case <-s.begun:
-		return fmt.Errorf("sort people: %w", <-s.failed)
+		return s.fault(<-s.failed)
 	}
 }
 
@@ -75,11 +79,20 @@ func (s *sorter) sorted() iter.Seq2[birthday.Person, error] {
 			last, some = e, true
 		}
 		if err := <-s.failed; err != nil {
-			yield(birthday.Person{}, fmt.Errorf("sort people: %w", err))
+			yield(birthday.Person{}, s.fault(err))
 		} else if some {
 			yield(last.Person, nil)
 		}
 	}
+}
+
+// fault says what a sort has failed with, and what to do.
+func (s *sorter) fault(err error) error {
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return fmt.Errorf("%w: sort people in a temporary file in %s: %w; make space there, or import people in the order of their usernames",
+			birthday.ErrUnavailable, s.folder, reason(err))
+	}
+	return fmt.Errorf("sort people: %w", err)
 }
 
 // close gives up what is left.
