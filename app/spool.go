@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
+	"runtime/debug"
 	"sync"
 
 	"birthday-demo/app/store/bolt"
@@ -80,11 +82,16 @@ func newSpool(file *os.File, fill func(io.Writer) error) *spool {
 	return s
 }
 
-// survive makes an error of a panic, whose value is left out: it could hold people.
+// survive makes an error of a panic, with its stack. Its value could hold people, and
+// is left out unless it is an error of the run-time.
 func survive(work func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("panic with a %T", v)
+			what := fmt.Sprintf("a %T", v)
+			if e, ok := v.(runtime.Error); ok {
+				what = e.Error()
+			}
+			err = fmt.Errorf("panic with %s\n%s", what, debug.Stack())
 		}
 	}()
 	return work()
