@@ -138,7 +138,7 @@ type exchange struct {
 	status  int    // 0 until the header is written
 	err     error  // why the request was refused
 	cut     bool   // the answer broke off after its header
-	gone    bool   // because the client had left
+	gone    bool   // because the client had left, or the service stops
 }
 
 // Unwrap gives the writer below, for http.ResponseController.
@@ -170,13 +170,13 @@ func (x *exchange) Write(b []byte) (int, error) {
 	if d := x.service.StallTimeout; d > 0 {
 		deadline := time.Now().Add(d)
 		if err := http.NewResponseController(x.ResponseWriter).SetWriteDeadline(deadline); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			x.gone = true
 			return 0, fmt.Errorf("set the time-out of a write: %w", err)
 		}
 	}
 	n, err := x.ResponseWriter.Write(b)
-	if err != nil {
-		x.gone = true
-	}
+	ours := errors.Is(err, http.ErrContentLength) || errors.Is(err, http.ErrBodyNotAllowed)
+	x.gone = x.gone || err != nil && !ours
 	return n, err
 }
 
