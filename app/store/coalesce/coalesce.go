@@ -3,9 +3,9 @@
 // so what waits while one commit runs should go into the next one together.
 // The package knows nothing of people, files or databases.
 //
-// One goroutine commits. It takes whatever is waiting, up to a limit, and never
-// waits for more: a lone writer is not slowed down, and the busier the writers
-// are the larger their batches grow by themselves.
+// One goroutine commits. It takes whatever is waiting, up to a limit, and sleeps for
+// no more: a lone writer is not slowed down, and the busier the writers are the
+// larger their batches grow by themselves.
 //
 // Items are handed over on an unbuffered channel, so at every moment an item is
 // either still its caller's or the committer's: closing and cancelling need no
