@@ -33,9 +33,14 @@ var (
 	ErrAborted = errors.New("commit aborted")
 )
 
-// maxYields is how often a commit lets others run first: on a busy machine that may
-// be everybody, each time.
-const maxYields = 8
+const (
+	// maxYields is how often a commit lets others run first: on a busy machine that
+	// may be everybody, each time.
+	maxYields = 4
+
+	// many callers are worth a commit of their own, whoever else comes.
+	many = 64
+)
 
 // Writer commits items in batches. Build one with New.
 type Writer[T any] struct {
@@ -114,22 +119,25 @@ func (w *Writer[T]) loop() {
 }
 
 // fill adds to the first call those that are waiting. Where the last commit had
-// several callers, they come back one after the other: the first would be committed
-// alone, and the rest wait for that. So they get to run before, as long as some come
+// some callers, they come back one after the other: the first would be committed
+// alone, and the rest wait for that. So they get to run before, as long as more come
 // of it.
 func (w *Writer[T]) fill(first call[T]) []call[T] {
-	calls := []call[T]{first}
-	for yields, seen := 0, 0; len(calls) < w.limit; {
+	calls, seen, yields := []call[T]{first}, 0, 0
+	if w.last > 1 && w.last < many {
+		yields = maxYields
+	}
+	for len(calls) < w.limit {
 		select {
 		case c := <-w.calls:
 			calls = append(calls, c)
 		default:
-			if len(calls) >= w.last || len(calls) == seen || yields == maxYields {
+			if yields == 0 || len(calls) == seen {
 				return calls
 			}
 			seen = len(calls)
+			yields--
 			runtime.Gosched()
-			yields++
 		}
 	}
 	return calls
