@@ -114,25 +114,11 @@ func TestImportInOrder(t *testing.T) {
 	before := storetest.Person(storetest.Username(7), "1991-05-17")
 	file := filepath.Join(t.TempDir(), "file") // and no folder, which nobody needs
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
-	report, err := importPeople(t.Context(), kept, streamOf(append(inOrder, again, before), nil),
+	report, err := importPeople(t.Context(), kept, storetest.Stream(append(inOrder, again, before), nil),
 		importPlan{inMemory: 1000, committed: 100, folder: file})
 	require.NoError(t, err)
 	require.Equal(t, 252, report.Taken)
 	require.Equal(t, [][]birthday.Person{inOrder[:100], inOrder[100:200], slices.Concat([]birthday.Person{before}, inOrder[200:249], []birthday.Person{again})}, kept.made)
-}
-
-// streamOf gives people, and then an error if there is one.
-func streamOf(people []birthday.Person, end error) iter.Seq2[birthday.Person, error] {
-	return func(yield func(birthday.Person, error) bool) {
-		for _, p := range people {
-			if !yield(p, nil) {
-				return
-			}
-		}
-		if end != nil {
-			yield(birthday.Person{}, end)
-		}
-	}
 }
 
 // TestImportInParts is what a service without a folder does.
@@ -215,13 +201,13 @@ func TestAnImportWithABrokenEndKeepsTheRest(t *testing.T) {
 	people, broken := []birthday.Person{storetest.Person("bob", "1990-05-17"), storetest.Person("ana", "1990-05-17")}, errors.New("line 3 is broken")
 	plan := importPlan{inMemory: 100, committed: 100, folder: t.TempDir()}
 	kept := &commits{left: 1}
-	report, err := importPeople(t.Context(), kept, streamOf(people, broken), plan)
+	report, err := importPeople(t.Context(), kept, storetest.Stream(people, broken), plan)
 	require.ErrorIs(t, err, admin.ErrInput)
 	require.ErrorIs(t, err, broken)
 	require.Equal(t, 2, report.Taken)
 	require.Equal(t, []int{2}, lengths(kept.made))
 
-	_, err = importPeople(t.Context(), kept, streamOf(people, broken), plan)
+	_, err = importPeople(t.Context(), kept, storetest.Stream(people, broken), plan)
 	require.ErrorIs(t, err, errCommit)
 	require.NotErrorIs(t, err, admin.ErrInput)
 	require.ErrorContains(t, err, "line 3 is broken")

@@ -22,20 +22,6 @@ var (
 	rules   = people.Rules{Today: birthday.Date{Year: 2026, Month: 5, Day: 17}}
 )
 
-// stream gives people and then an error, unless it is nil.
-func stream(all []birthday.Person, err error) iter.Seq2[birthday.Person, error] {
-	return func(yield func(birthday.Person, error) bool) {
-		for _, p := range all {
-			if !yield(p, nil) {
-				return
-			}
-		}
-		if err != nil {
-			yield(birthday.Person{}, err)
-		}
-	}
-}
-
 // collect shows a stream: "ana 1990-05-17" for a person, else the error's text.
 func collect(all iter.Seq2[birthday.Person, error]) (lines []string) {
 	for p, err := range all {
@@ -51,7 +37,7 @@ func collect(all iter.Seq2[birthday.Person, error]) (lines []string) {
 func write(t testing.TB, f people.Format, all []birthday.Person) string {
 	t.Helper()
 	var text strings.Builder
-	n, err := people.Write(&text, f, stream(all, nil))
+	n, err := people.Write(&text, f, storetest.Stream(all, nil))
 	require.NoError(t, err)
 	require.Equal(t, len(all), n)
 	return text.String()
@@ -76,7 +62,7 @@ func TestParseFormat(t *testing.T) {
 func TestUnknownFormat(t *testing.T) {
 	lines := collect(people.Read(strings.NewReader("a\nb\n"), "xml", rules))
 	require.Equal(t, []string{`unknown format "xml": want jsonl, csv or original`}, lines)
-	_, err := people.Write(io.Discard, "xml", stream(nil, nil))
+	_, err := people.Write(io.Discard, "xml", storetest.Stream(nil, nil))
 	require.EqualError(t, err, `unknown format "xml": want jsonl, csv or original`)
 }
 
@@ -214,11 +200,11 @@ func (f *failing) Write(p []byte) (int, error) {
 func TestWriteEndsAtTheFirstError(t *testing.T) {
 	trouble := errors.New("the disk is full")
 	for _, f := range formats {
-		_, err := people.Write(&failing{err: trouble}, f, stream(nil, nil))
+		_, err := people.Write(&failing{err: trouble}, f, storetest.Stream(nil, nil))
 		if f != people.JSONL { // of which nobody is no byte
 			require.ErrorIs(t, err, trouble)
 		}
-		_, err = people.Write(&failing{err: trouble}, f, stream([]birthday.Person{storetest.Person("ana", "1990-05-17")}, nil))
+		_, err = people.Write(&failing{err: trouble}, f, storetest.Stream([]birthday.Person{storetest.Person("ana", "1990-05-17")}, nil))
 		require.ErrorIs(t, err, trouble)
 
 		n := 0
@@ -230,7 +216,7 @@ func TestWriteEndsAtTheFirstError(t *testing.T) {
 		require.ErrorIs(t, err, trouble)
 		require.Less(t, n, 20_000, "an endless stream ends with the writer")
 
-		n, err = people.Write(io.Discard, f, stream([]birthday.Person{storetest.Person("ana", "1990-05-17")}, trouble))
+		n, err = people.Write(io.Discard, f, storetest.Stream([]birthday.Person{storetest.Person("ana", "1990-05-17")}, trouble))
 		require.Equal(t, trouble, err)
 		require.Equal(t, 1, n)
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -66,6 +67,20 @@ func Username(n int) birthday.Username {
 		text[i] += byte(n % 26)
 	}
 	return birthday.Username(text)
+}
+
+// Stream gives people and then an error, unless it is nil.
+func Stream(all []birthday.Person, err error) iter.Seq2[birthday.Person, error] {
+	return func(yield func(birthday.Person, error) bool) {
+		for _, p := range all {
+			if !yield(p, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(birthday.Person{}, err)
+		}
+	}
 }
 
 // letter is the name of the n-th of a few people.
