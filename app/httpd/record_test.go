@@ -31,11 +31,10 @@ func TestKindsOfRequestsAreToldApart(t *testing.T) {
 	}
 	h := httpd.Wrap(httpd.Route("/things/{name}", httpd.Methods{http.MethodGet: answer, http.MethodPut: answer}),
 		httpd.Config{Log: newLog(&log), Metrics: httpd.NewMetrics(registry)})
-	kinds := map[string]string{"GET 200": "3", "GET 404": "6", "PUT 200": "9", "BREW 405": "12"}
+	kinds := map[string]int{"GET 200": 3, "GET 404": 6, "PUT 200": 9, "BREW 405": 12}
 	var all sync.WaitGroup
-	for kind, times := range kinds {
+	for kind, count := range kinds {
 		method, status, _ := strings.Cut(kind, " ")
-		count, _ := strconv.Atoi(times)
 		for range count {
 			all.Go(func() {
 				h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, "/things/x?status="+status, nil))
