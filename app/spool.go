@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"sync"
 
+	"birthday-demo/app/httpd"
 	"birthday-demo/app/store/bolt"
 )
 
@@ -82,16 +82,11 @@ func newSpool(file *os.File, fill func(io.Writer) error) *spool {
 	return s
 }
 
-// survive makes an error of a panic, with its stack. Its value could hold people, and
-// is left out unless it is an error of the run-time.
+// survive makes an error of a panic, with its stack.
 func survive(work func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			what := fmt.Sprintf("a %T", v)
-			if e, ok := v.(runtime.Error); ok {
-				what = e.Error()
-			}
-			err = fmt.Errorf("panic with %s\n%s", what, debug.Stack())
+			err = fmt.Errorf("panic with %s\n%s", httpd.PanicText(v), debug.Stack())
 		}
 	}()
 	return work()

@@ -197,17 +197,22 @@ func (x *exchange) refuse(err error) {
 	}
 }
 
-// recovered makes a refusal of a panic. Its value may hold what the client sent,
-// so only an error of the run-time is shown; the stack shows where.
+// recovered makes a refusal of a panic; the stack shows where.
 func (x *exchange) recovered(v any) {
 	if v == http.ErrAbortHandler { //nolint:errorlint // the documented way to abort, never wrapped
 		x.cut = true
 		return
 	}
-	what := fmt.Sprintf("a %T", v)
-	if e, ok := v.(runtime.Error); ok {
-		what = e.Error()
-	}
+	what := PanicText(v)
 	x.service.Log.Error("panic", "request_id", x.id, "route", x.route, "panic", what, "stack", string(debug.Stack()))
 	x.refuse(fmt.Errorf("panic with %s", what))
+}
+
+// PanicText says what a panic was about. Its value may hold what a client sent, so
+// only an error of the run-time is told; of others, the type is.
+func PanicText(v any) string {
+	if e, ok := v.(runtime.Error); ok {
+		return e.Error()
+	}
+	return fmt.Sprintf("a %T", v)
 }
