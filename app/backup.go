@@ -12,6 +12,7 @@ import (
 
 	"birthday-demo/app/store/bolt"
 	"birthday-demo/app/store/postgres"
+	"birthday-demo/app/tempfile"
 )
 
 func backupCommand(w world, s *settings) *cobra.Command {
@@ -58,21 +59,21 @@ func (b *backup) run(ctx context.Context, w world, path string) error {
 	if b.ofDatabase() {
 		compact, verify = false, verifyDump
 	}
-	name, report, err := makeCopy(ctx, folder, compact, verify, func(out io.Writer) error {
+	file, report, err := makeCopy(ctx, folder, compact, verify, func(out io.Writer) error {
 		return b.copy(ctx, bar.writer(out))
 	})
 	bar.done()
 	if err != nil {
 		return fmt.Errorf("backup to %s: %w", path, err)
 	}
-	defer func() { _ = os.Remove(name) }() // gone already when it was renamed
+	defer func() { _ = file.Discard() }() // what was committed stays
 	if path == "-" {
-		err = copyOut(name, w.stdout)
+		err = copyOut(file.File, w.stdout)
 	} else {
-		err = rename(name, path)
+		err = file.Commit(path)
 	}
 	if err != nil {
-		return fmt.Errorf("backup to %s: %w", path, err)
+		return fmt.Errorf("backup to %s: %w", path, tempfile.Renamed(err, file.Name(), path))
 	}
 	return b.say(w, report, "copied and verified: %d bytes, people: %d", report.Bytes, report.People)
 }
@@ -101,43 +102,41 @@ func (b *backup) copy(ctx context.Context, out io.Writer) error {
 }
 
 // copyOut writes a file to the standard output.
-func copyOut(name string, out io.Writer) error {
-	file, err := os.Open(name) //nolint:gosec // our own temporary file
-	if err != nil {
+func copyOut(file *os.File, out io.Writer) error {
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	_, err = io.Copy(out, file)
-	return errors.Join(err, file.Close())
+	_, err := io.Copy(out, file)
+	return err
 }
 
 // verify reads a copy to its end, and tells what it holds.
-type verify func(ctx context.Context, path string) (bolt.Report, error)
+type verify func(ctx context.Context, file *os.File) (bolt.Report, error)
 
-func verifyFile(_ context.Context, path string) (bolt.Report, error) { return bolt.Verify(path) }
+func verifyFile(_ context.Context, file *os.File) (bolt.Report, error) { return bolt.VerifyFile(file) }
 
-func verifyDump(ctx context.Context, path string) (report bolt.Report, err error) {
-	if report.People, err = postgres.VerifyDump(ctx, path); err != nil {
+func verifyDump(ctx context.Context, file *os.File) (report bolt.Report, err error) {
+	if report.People, err = postgres.VerifyDump(ctx, file.Name()); err != nil {
 		return report, err
 	}
-	report.Bytes, err = fileSize(path)
+	report.Bytes, err = fileSize(file.Name())
 	return report, err
 }
 
 // makeCopy makes a copy of a store in a folder, packed if that is wanted, and
-// syncs and verifies it. The caller renames or removes it.
-func makeCopy(ctx context.Context, folder string, compact bool, verify verify, write func(io.Writer) error) (name string, report bolt.Report, err error) {
-	temp, err := writeCopy(ctx, folder, compact, write)
-	if err != nil {
-		return "", report, err
+// verifies it. The caller commits or discards it.
+func makeCopy(ctx context.Context, folder string, compact bool, verify verify, write func(io.Writer) error) (file *tempfile.File, report bolt.Report, err error) {
+	if file, err = writeCopy(ctx, folder, compact, write); err != nil {
+		return nil, report, err
 	}
 	synced := make(chan error, 1)
-	go func() { synced <- syncFile(temp) }() // the disk writes while we read
-	report, err = verify(ctx, temp)
+	go func() { synced <- file.Sync() }() // the disk writes while we read
+	report, err = verify(ctx, file.File)
 	err = errors.Join(err, <-synced, ctx.Err())
 	if err != nil {
-		return "", report, fmt.Errorf("verify the copy: %w", calling(temp, "the copy", errors.Join(err, os.Remove(temp))))
+		return nil, report, fmt.Errorf("verify the copy: %w", tempfile.Renamed(errors.Join(err, file.Discard()), file.Name(), "the copy"))
 	}
-	return temp, report, nil
+	return file, report, nil
 }
 
 // copyForClient makes a copy of an open store for the internal port, whose client
@@ -155,37 +154,41 @@ func copyForClient(ctx context.Context, s *bolt.Store, folder string, compact bo
 }
 
 func packedCopy(ctx context.Context, s *bolt.Store, folder string) (io.ReadCloser, int64, error) {
-	temp, err := writeCopy(ctx, folder, true, func(out io.Writer) error {
-		_, err := s.Backup(out)
+	file, err := writeCopy(ctx, folder, true, func(out io.Writer) error {
+		_, err := s.Backup(ctx, out)
 		return err
 	})
 	if err != nil {
 		return nil, 0, err
 	}
-	size, err := fileSize(temp)
-	file, openErr := os.Open(temp) //nolint:gosec // our own temporary file
-	if err := errors.Join(err, openErr, os.Remove(temp)); err != nil {
-		_ = file.Close() // nil when it was not opened
-		return nil, 0, fmt.Errorf("make a copy: %w", err)
+	info, err := file.Stat()
+	_, seekErr := file.Seek(0, io.SeekStart)
+	if err := errors.Join(err, seekErr, os.Remove(file.Name())); err != nil {
+		return nil, 0, fmt.Errorf("make a copy: %w", errors.Join(err, file.Close()))
 	}
-	return file, size, nil
+	return file.File, info.Size(), nil
 }
 
-// writeCopy writes a copy to a temporary file of mode 0600, which it removes when
-// it fails or ctx ends.
-func writeCopy(ctx context.Context, folder string, compact bool, write func(io.Writer) error) (name string, err error) {
-	file, err := os.CreateTemp(folder, ".birthday-*.copy")
+// writeCopy writes a copy to a temporary file, packed if that is wanted. Nothing is
+// left of it when it fails or ctx ends.
+func writeCopy(ctx context.Context, folder string, compact bool, write func(io.Writer) error) (*tempfile.File, error) {
+	whole, err := fillTemporary(ctx, folder, func(file *os.File) error { return write(inLargePieces{file}) })
+	if err != nil || !compact {
+		return whole, err
+	}
+	defer func() { _ = whole.Discard() }() // nobody waits for it
+	return fillTemporary(ctx, folder, func(file *os.File) error { return bolt.Pack(ctx, file, whole.File) })
+}
+
+func fillTemporary(ctx context.Context, folder string, write func(*os.File) error) (*tempfile.File, error) {
+	file, err := tempfile.Create(folder)
 	if err != nil {
-		return "", fmt.Errorf("make a copy in %s: %w", folder, reason(err))
+		return nil, fmt.Errorf("make a copy in %s: %w", folder, err)
 	}
-	err = errors.Join(write(inLargePieces{file}), file.Close(), ctx.Err())
-	if err == nil && compact {
-		_, err = bolt.Compact(ctx, file.Name())
+	if err := errors.Join(write(file.File), ctx.Err()); err != nil {
+		return nil, fmt.Errorf("make a copy: %w", tempfile.Renamed(errors.Join(err, file.Discard()), file.Name(), "the copy"))
 	}
-	if err != nil {
-		return "", fmt.Errorf("make a copy: %w", calling(file.Name(), "the copy", errors.Join(err, os.Remove(file.Name()))))
-	}
-	return file.Name(), nil
+	return file, nil
 }
 
 // inLargePieces is a file that copies take fewer system calls to.

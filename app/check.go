@@ -15,8 +15,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"birthday-demo/app/birthday"
+	"birthday-demo/app/copies"
 	"birthday-demo/app/store/bolt"
 	"birthday-demo/app/store/postgres"
+	"birthday-demo/app/tempfile"
 )
 
 func checkCommand(w world, s *settings) *cobra.Command {
@@ -243,20 +245,11 @@ func (c *checkup) file(running bool) {
 // newStore tries whether the file could be made.
 func (c *checkup) newStore() {
 	folder := filepath.Dir(c.Store)
-	if err := tryFolder(folder); err != nil {
+	if err := tempfile.Try(folder); err != nil {
 		c.fault("store", fmt.Errorf("cannot make %s as uid %d: %w; make the folder %s and give it to that user", c.Store, os.Getuid(), err, folder))
 		return
 	}
 	c.ok("store", "%s does not exist yet, and can be made", c.Store)
-}
-
-// tryFolder tries whether files can be made in a folder, and leaves none.
-func tryFolder(folder string) error {
-	probe, err := os.CreateTemp(folder, ".birthday-*.check")
-	if err != nil {
-		return reason(err)
-	}
-	return errors.Join(probe.Close(), os.Remove(probe.Name()))
 }
 
 // backups tells about the scheduled copies.
@@ -266,23 +259,30 @@ func (c *checkup) backups() {
 		c.ok("backups", "none are scheduled; --backup-dir names a folder for them")
 		return
 	}
-	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) && tryFolder(filepath.Dir(folder)) == nil {
+	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) && tempfile.Try(filepath.Dir(folder)) == nil {
 		c.ok("backups", "%s does not exist yet, and can be made", folder)
 		return
 	}
-	if err := tryFolder(folder); err != nil {
+	if err := tempfile.Try(folder); err != nil {
 		c.fault("backups", fmt.Errorf("cannot write to %s as uid %d: %w; make the folder and give it to that user", folder, os.Getuid(), err))
 		return
 	}
-	copies := &schedule{folder: folder, now: c.now}
-	names, err := copies.copies()
+	store, err := bolt.Identify(c.Store)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.warn("backups", fmt.Sprintf("which copies are of this store is not known: %v", err))
+		return
+	}
+	found, unknown, err := copies.List(folder, c.Store, store.ID, c.now())
 	if err != nil {
 		c.fault("backups", err)
 		return
 	}
-	text := fmt.Sprintf("%s can be written; copies: %d", folder, len(names))
-	if newest, err := copies.newest(); err == nil && !newest.IsZero() {
-		text += ", the newest of " + newest.Format(time.RFC3339)
+	text := fmt.Sprintf("%s can be written; copies: %d", folder, len(found))
+	if len(found) > 0 {
+		text += ", the newest of " + found[len(found)-1].Made.Format(time.RFC3339)
+	}
+	if unknown > 0 {
+		c.warn("backups", fmt.Sprintf("%s has files with the name of a copy that are none of this store: %d; they are left alone", folder, unknown))
 	}
 	c.ok("backups", "%s", text)
 }

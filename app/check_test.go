@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"birthday-demo/app/store/bolt"
 	"birthday-demo/app/testkit"
 )
 
@@ -71,15 +73,23 @@ func TestCheckTellsAboutTheCopies(t *testing.T) {
 	require.Zero(t, code, report)
 	require.Contains(t, report, "ok     backups    "+copies+" can be written; copies: 0\n")
 
+	store, err := bolt.Open(filepath.Join(folder, "birthday.db"), bolt.Options{})
+	require.NoError(t, err)
 	for _, name := range []string{"birthday-20250102T030405Z.db", "birthday-20260102T030405Z.db", "birthday-20990102T030405Z.db", "mine.db"} {
-		require.NoError(t, os.WriteFile(filepath.Join(copies, name), nil, 0o600))
+		file, err := os.Create(filepath.Join(copies, name))
+		require.NoError(t, err)
+		_, err = store.Backup(t.Context(), file)
+		require.NoError(t, errors.Join(err, file.Close()))
 	}
+	require.NoError(t, store.Close())
+	require.NoError(t, os.WriteFile(filepath.Join(copies, "birthday-20240102T030405Z.db"), nil, 0o600))
 	report, code = check(t, args...)
 	require.Zero(t, code, report)
 	require.Contains(t, report, copies+" can be written; copies: 2, the newest of 2026-01-02T03:04:05Z\n", "the future does not count")
+	require.Contains(t, report, "warn   backups    "+copies+" has files with the name of a copy that are none of this store: 1; they are left alone\n")
 	files, err := os.ReadDir(copies)
 	require.NoError(t, err)
-	require.Len(t, files, 4, "a check leaves nothing")
+	require.Len(t, files, 5, "a check leaves nothing")
 }
 
 func TestCheckFindsFaults(t *testing.T) {

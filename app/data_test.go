@@ -310,7 +310,7 @@ func TestErrorsNameTheFileThatWasAskedFor(t *testing.T) {
 func TestALockedStoreNamesTheWayOut(t *testing.T) {
 	folder := t.TempDir()
 	path := filepath.Join(folder, "birthday.db")
-	s, err := bolt.Open(path, nil)
+	s, err := bolt.Open(path, bolt.Options{})
 	require.NoError(t, err)
 	defer func() { _ = s.Close() }()
 	for _, tt := range []struct {

@@ -7,11 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"birthday-demo/app/store/bolt"
+	"birthday-demo/app/tempfile"
 )
 
 // fileArgument gives the one argument of a command, or "-" for the standard
@@ -65,15 +65,18 @@ func writeFile(w world, path string, write func(io.Writer) error) (err error) {
 	if path == "-" {
 		return write(w.stdout)
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), ".birthday-*.new") // mode 0600
+	file, err := tempfile.Create(filepath.Dir(path))
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, reason(err))
+		return fmt.Errorf("write %s: %w", path, err)
 	}
-	defer func() { _ = os.Remove(file.Name()) }() // gone already when it was renamed
-	if err := errors.Join(write(file), file.Sync(), file.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, calling(file.Name(), path, err))
+	defer func() { _ = file.Discard() }() // what was committed stays
+	if err = write(file); err == nil {
+		err = file.Commit(path)
 	}
-	return rename(file.Name(), path)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, tempfile.Renamed(err, file.Name(), path))
+	}
+	return nil
 }
 
 // fileSize is in bytes.
@@ -83,51 +86,4 @@ func fileSize(path string) (int64, error) {
 		return 0, err
 	}
 	return info.Size(), nil
-}
-
-// syncFile makes what a file holds durable.
-func syncFile(path string) error {
-	file, err := os.Open(path) //nolint:gosec // our own temporary file
-	if err != nil {
-		return err
-	}
-	return errors.Join(file.Sync(), file.Close())
-}
-
-// reason gives an error of the system without the name of a temporary file, which
-// tells nobody anything.
-func reason(err error) error {
-	if file, ok := errors.AsType[*fs.PathError](err); ok {
-		return file.Err
-	}
-	if link, ok := errors.AsType[*os.LinkError](err); ok {
-		return link.Err
-	}
-	return err
-}
-
-// calling gives an error that calls a temporary file by another name.
-func calling(temp, name string, err error) error { return renamed{err, temp, name} }
-
-type renamed struct {
-	error
-	temp, name string
-}
-
-// Error gives the text with the other name.
-func (e renamed) Error() string { return strings.ReplaceAll(e.error.Error(), e.temp, e.name) }
-
-// Unwrap gives the error.
-func (e renamed) Unwrap() error { return e.error }
-
-// rename gives a file a name that survives a power cut.
-func rename(from, to string) error {
-	if err := os.Rename(from, to); err != nil {
-		return fmt.Errorf("write %s: %w", to, reason(err))
-	}
-	folder, err := os.Open(filepath.Dir(to))
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
 }

@@ -16,7 +16,7 @@ import (
 // arrows says which parts of the program each part may import. The parts do not
 // know each other: what is not here is not allowed.
 var arrows = map[string]string{
-	".":               "admin api birthday httpd people store/bolt store/postgres",
+	".":               "admin api birthday copies httpd people store/bolt store/postgres tempfile",
 	"admin":           "httpd",
 	"api":             "birthday httpd",
 	"bench":           "", // tests only, and what the service is measured against
@@ -25,13 +25,15 @@ var arrows = map[string]string{
 	"bench/server":    "store/postgres/pgtest",
 	"bench/update":    "",
 	"birthday":        "",
+	"copies":          "store/bolt tempfile",
 	"e2e":             "", // tests only: the real binary from outside
 	"httpd":           "",
 	"people":          "birthday",
-	"store/bolt":      "birthday store/coalesce",
+	"store/bolt":      "birthday store/coalesce tempfile",
 	"store/coalesce":  "",
 	"store/postgres":  "birthday store/coalesce",
 	"store/storetest": "birthday",
+	"tempfile":        "",
 	"testkit":         "", // tests only
 
 	"store/postgres/pgtest": "testkit", // tests only: servers that come and go

@@ -33,7 +33,7 @@ func openStore(ctx context.Context, s *settings, onFail func(error)) (store, err
 		}
 		return db, nil
 	}
-	file, err := bolt.Open(s.Store, onFail)
+	file, err := bolt.Open(s.Store, bolt.Options{Failed: onFail})
 	if err != nil {
 		return nil, err // it says what was tried, on what, and what to do
 	}

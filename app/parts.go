@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -17,9 +16,11 @@ import (
 	"birthday-demo/app/admin"
 	"birthday-demo/app/api"
 	"birthday-demo/app/birthday"
+	"birthday-demo/app/copies"
 	"birthday-demo/app/httpd"
 	"birthday-demo/app/store/bolt"
 	"birthday-demo/app/store/postgres"
+	"birthday-demo/app/tempfile"
 )
 
 // parts is what serve made, and hands to the ports.
@@ -147,23 +148,23 @@ func tellChanges(log *slog.Logger, ping func(context.Context) error) func(contex
 // scheduled copies where they are wanted.
 func (p parts) startCopies(ctx context.Context, file *bolt.Store, stops *closers) {
 	s := p.settings
-	sweep(filepath.Dir(s.Store), p.now(), p.log)
+	tempfile.Sweep(filepath.Dir(s.Store), p.now(), func(path string, err error) {
+		p.log.Info("removing what a crash has left", "file", path, "error", err)
+	})
 	if s.BackupDir == "" {
 		return
 	}
-	_ = os.Mkdir(s.BackupDir, 0o700) // where that fails, the copies tell
-	sweep(s.BackupDir, p.now(), p.log)
-	copies := &schedule{store: file, folder: s.BackupDir, every: s.BackupEvery, keep: s.BackupKeep, now: p.now, log: p.log}
-	copies.register(p.registry)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	schedule := &copies.Schedule{Store: file, Path: s.Store, Folder: s.BackupDir, Every: s.BackupEvery, Keep: s.BackupKeep, Now: p.now, Log: p.log}
+	schedule.Register(p.registry)
+	ctx, cancel := context.WithCancel(ctx) // a copy at work ends when the service begins to stop
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
-		copies.run(ctx)
+		schedule.Run(ctx)
 	}()
 	stops.add("stop the scheduled copies", func(context.Context) error {
 		cancel()
-		<-stopped
+		<-stopped // soon
 		return nil
 	})
 }

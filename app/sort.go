@@ -14,6 +14,7 @@ import (
 	"github.com/lanrat/extsort"
 
 	"birthday-demo/app/birthday"
+	"birthday-demo/app/tempfile"
 )
 
 // sorter puts people in the order of their usernames, and keeps of each username the
@@ -90,7 +91,7 @@ func (s *sorter) sorted() iter.Seq2[birthday.Person, error] {
 func (s *sorter) fault(err error) error {
 	if _, ok := errors.AsType[*fs.PathError](err); ok {
 		return fmt.Errorf("%w: sort people in a temporary file in %s: %w; make space there, or import people in the order of their usernames",
-			birthday.ErrUnavailable, s.folder, reason(err))
+			birthday.ErrUnavailable, s.folder, tempfile.Reason(err))
 	}
 	return fmt.Errorf("sort people: %w", err)
 }

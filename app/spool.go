@@ -10,6 +10,7 @@ import (
 
 	"birthday-demo/app/httpd"
 	"birthday-demo/app/store/bolt"
+	"birthday-demo/app/tempfile"
 )
 
 // spool is a copy that is read while it is being written, from a file that has no
@@ -40,7 +41,7 @@ func spoolSnapshot(s *bolt.Store, folder string) (*spool, int64, error) {
 	size := snapshot.Size()
 	file, err := nameless(folder, size)
 	if err != nil {
-		return nil, 0, fmt.Errorf("make a copy in %s: %w", folder, errors.Join(reason(err), snapshot.Close()))
+		return nil, 0, fmt.Errorf("make a copy in %s: %w", folder, errors.Join(err, snapshot.Close()))
 	}
 	return newSpool(file, func(w io.Writer) (err error) {
 		defer func() { err = errors.Join(err, snapshot.Close()) }()
@@ -52,14 +53,14 @@ func spoolSnapshot(s *bolt.Store, folder string) (*spool, int64, error) {
 // nameless makes a file of mode 0600 that is gone when it is closed, with space for
 // so many bytes where the file system can reserve it.
 func nameless(folder string, size int64) (*os.File, error) {
-	file, err := os.CreateTemp(folder, ".birthday-*.copy")
+	file, err := tempfile.Create(folder)
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(os.Remove(file.Name()), reserve(file, size)); err != nil {
-		return nil, errors.Join(err, file.Close())
+	if err := errors.Join(os.Remove(file.Name()), file.Reserve(size)); err != nil {
+		return nil, errors.Join(tempfile.Reason(err), file.Close())
 	}
-	return file, nil
+	return file.File, nil
 }
 
 // newSpool has fill write to the file in the background.
@@ -72,7 +73,7 @@ func newSpool(file *os.File, fill func(io.Writer) error) *spool {
 		if err == nil {
 			err = io.EOF
 		} else {
-			err = fmt.Errorf("make a copy: %w", calling(file.Name(), "the copy", err))
+			err = fmt.Errorf("make a copy: %w", tempfile.Renamed(err, file.Name(), "the copy"))
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -86,7 +86,7 @@ func TestAClosedSpoolStopsItsFiller(t *testing.T) {
 // TestASpoolLetsGoOfTheStore closes the store under a spool that nobody reads.
 func TestASpoolLetsGoOfTheStore(t *testing.T) {
 	folder := t.TempDir()
-	store, err := bolt.Open(folder+"/s.db", func(err error) { t.Error(err) })
+	store, err := bolt.Open(folder+"/s.db", bolt.Options{Failed: func(err error) { t.Error(err) }})
 	require.NoError(t, err)
 	require.NoError(t, store.Put(t.Context(), storetest.Person("ana", "1990-05-17")))
 	s, size, err := spoolSnapshot(store, folder)
@@ -114,7 +114,7 @@ func TestASpoolWithoutAFolder(t *testing.T) {
 func TestBackupIsSentWhileItIsMade(t *testing.T) {
 	folder := t.TempDir()
 	path := filepath.Join(folder, "birthday.db")
-	store, err := bolt.Open(path, nil)
+	store, err := bolt.Open(path, bolt.Options{})
 	require.NoError(t, err)
 	people := make([]birthday.Person, 100_000)
 	for n := range people {

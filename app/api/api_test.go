@@ -55,7 +55,7 @@ const onPostgreSQL, usesPostgreSQL = "TEST_ON_POSTGRESQL", "people are in Postgr
 func openStore(t testing.TB) birthday.Store {
 	t.Helper()
 	if os.Getenv(onPostgreSQL) == "" {
-		store, err := bolt.Open(filepath.Join(t.TempDir(), "birthday.db"), func(err error) { t.Errorf("the disk failed: %v", err) })
+		store, err := bolt.Open(filepath.Join(t.TempDir(), "birthday.db"), bolt.Options{Failed: func(err error) { t.Errorf("the disk failed: %v", err) }})
 		require.NoError(t, err)
 		return store
 	}

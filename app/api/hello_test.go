@@ -437,7 +437,7 @@ func TestOpenAPIIsServed(t *testing.T) {
 func TestMidnightInTokyo(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "birthday.db")
 	synctest.Test(t, func(t *testing.T) {
-		store, err := bolt.Open(path, nil)
+		store, err := bolt.Open(path, bolt.Options{})
 		require.NoError(t, err)
 		defer func() { _ = store.Close() }()
 		tokyo, err := birthday.NewZones().Parse("Asia/Tokyo")

@@ -31,7 +31,7 @@ func username(n int) birthday.Username {
 func filled(b *testing.B) (path string, s *bolt.Store) {
 	b.Helper()
 	path = filepath.Join(b.TempDir(), "birthday.db")
-	s, err := bolt.Open(path, func(err error) { b.Error(err) })
+	s, err := bolt.Open(path, bolt.Options{Failed: func(err error) { b.Error(err) }})
 	require.NoError(b, err)
 	all := make([]birthday.Person, people)
 	for n := range all {

@@ -221,7 +221,7 @@ func powercutRead(path string) (kept map[string]string, err error) {
 	if _, err := bolt.Verify(path); err != nil {
 		return nil, err
 	}
-	store, err := bolt.Open(path, func(error) {})
+	store, err := bolt.Open(path, bolt.Options{Failed: func(error) {}})
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -24,6 +25,7 @@ import (
 
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/store/coalesce"
+	"birthday-demo/app/tempfile"
 )
 
 var (
@@ -49,8 +51,14 @@ const (
 	stallTimeout = 5 * time.Second
 
 	// growth is by how many bytes a large file grows: bbolt's 16 MiB would be
-	// a third of the file of a million people.
-	growth = 1 << 20
+	// a third of the file of a million people. A smaller one doubles, from
+	// leastGrowth on.
+	growth      = 1 << 20
+	leastGrowth = 32 << 10
+
+	// mappedBytes is how large a file may grow before its map is made anew: more
+	// than any disk that is read through at each start.
+	mappedBytes = 64 << 30
 
 	// lookEvery is how often it is looked whether the file still has its name.
 	lookEvery = 100 * time.Millisecond
@@ -69,81 +77,123 @@ var (
 	formatKey    = []byte("format")
 	formatName   = []byte("birthday-demo ")
 	formatValue  = []byte("birthday-demo 1")
+	idKey        = []byte("id")    // a random text that the store and its copies have in common
 	probeKey     = []byte("probe") // written to see whether the disk has space again
 )
 
 // Store is a birthday.Store in one bbolt file.
 type Store struct {
 	db     *bbolt.DB
+	path   string
+	id     string
 	file   os.FileInfo // of the file that db has open
-	writer *coalesce.Writer[birthday.Person]
-	full   atomic.Bool // a write found no space, and since then the probe found none either
-	failed atomic.Pointer[error]
+	writer *coalesce.Writer[change]
 	onFail func(error)
-	since  atomic.Int64 // when the commit at work began, in Unix nanoseconds; 0 is none
-	looked atomic.Int64 // when the file's name was looked at, in Unix nanoseconds
-	gone   atomic.Bool  // what was seen then
 	close  func() error
+	users  users
+
+	writing sync.Mutex                // held by the one transaction that writes
+	began   atomic.Pointer[time.Time] // when that began; nil is none
+	jammed  atomic.Bool               // a commit panicked and holds bbolt's locks for ever
+	commits atomic.Uint64             // number of the newest commit
+
+	full    atomic.Bool // a write found no space, and since then the probe found none either
+	probing atomic.Bool
+	failed  atomic.Pointer[error]
+	looked  atomic.Pointer[look]
 }
 
 var _ birthday.Store = (*Store)(nil)
 
+// Options are what Open may be told.
+type Options struct {
+	// Failed is called at most once, when the disk failed to keep a commit. From
+	// then on every write is refused: what the disk holds can only be known by
+	// opening the file afresh, so the process should end.
+	Failed func(error)
+
+	// Progress is called about once a second as long as Open reads, with how many
+	// bytes it has read and is going to.
+	Progress func(read, all int64)
+}
+
 // Open opens the file at path, or creates it with mode 0600 when there is none.
-// It reads the whole file once to verify it: some 0.1 s for a million people.
-//
-// onFail is called at most once, when the disk failed to keep a commit. From
-// then on every write is refused: what the disk holds can only be known by
-// opening the file afresh, so the process should end.
+// It reads the whole file to verify it: some 0.1 s for a million people that the
+// system has in its memory.
 //
 // Open waits up to 5 seconds for another process to let go of the file, then
-// gives ErrLocked. A file that is damaged, cut off or foreign gives ErrDamaged
+// returns ErrLocked. A file that is damaged, cut off or foreign is ErrDamaged
 // and is left as it is.
-func Open(path string, onFail func(error)) (*Store, error) {
+func Open(path string, o Options) (*Store, error) {
 	if err := createIfMissing(path); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	db, file, err := openVerified(path)
+	db, file, err := openVerified(path, o)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	_ = syncPath(filepath.Dir(path)) // in case a crash came between the file's name and its sync
-	s := &Store{db: db, file: file, onFail: onFail}
-	s.writer = coalesce.New(maxBatch, s.putAll)
-	s.close = sync.OnceValue(func() error {
-		s.writer.Close()
-		if s.since.Load() != 0 { // a commit panicked and holds bbolt's locks for ever
-			return nil
-		}
-		return db.Close()
-	})
+	_ = tempfile.SyncFolder(filepath.Dir(path)) // in case a crash came between the file's name and its sync
+	s := &Store{db: db, path: path, file: file, onFail: o.Failed}
+	if s.onFail == nil {
+		s.onFail = func(error) {}
+	}
+	s.users.hold()
+	s.writer = coalesce.New(maxBatch, s.commit)
+	s.close = sync.OnceValue(s.shut)
+	if err := s.own(); err != nil {
+		return nil, fmt.Errorf("open store: %w", errors.Join(err, s.Close()))
+	}
 	return s, nil
 }
 
 // openVerified verifies the file at path, then opens and locks it.
-func openVerified(path string) (db *bbolt.DB, file os.FileInfo, err error) {
-	if _, err := Verify(path); err != nil {
+func openVerified(path string, o Options) (db *bbolt.DB, file os.FileInfo, err error) {
+	_, err = verifyLocked(path, func(file *os.File, size int64) (int, error) { return verifyWarm(file, size, o.Progress) })
+	if err != nil {
 		return nil, nil, err
 	}
-	db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout:      lockTimeout,
-		FreelistType: bbolt.FreelistMapType,
-		NoStatistics: true,
+	options := &bbolt.Options{
+		Timeout:         lockTimeout,
+		FreelistType:    bbolt.FreelistMapType,
+		NoStatistics:    true,
+		InitialMmapSize: mapSize(),
 		OpenFile: func(name string, flag int, mode os.FileMode) (f *os.File, err error) {
 			if f, err = os.OpenFile(name, flag, mode); err == nil { //nolint:gosec // the operator names the path
 				file, err = f.Stat()
 			}
 			return f, err
 		},
-	})
+	}
+	db, err = bbolt.Open(path, 0o600, options)
+	if errors.Is(err, syscall.ENOMEM) { // there is no room for the large map after all
+		options.InitialMmapSize = 0
+		db, err = bbolt.Open(path, 0o600, options)
+	}
 	if err != nil {
 		return nil, nil, openError(path, err)
 	}
-	db.AllocSize = growth
 	if replaced(file, path) { // by a restore, say, while we waited for the lock
 		_ = db.Close() // nothing was written
-		return openVerified(path)
+		return openVerified(path, o)
 	}
 	return db, file, nil
+}
+
+// mapSize is how many bytes of addresses the memory map takes at once. While a map
+// is made anew, for a file that has outgrown it, bbolt waits for every reader to
+// end, and every new reader waits for that (etcd-io/bbolt issue 850): one slow copy
+// would stop all. Addresses cost nothing, but where they are limited (ulimit -v)
+// only a part is taken.
+func mapSize() int {
+	if strconv.IntSize < 64 {
+		return 0
+	}
+	size := uint64(mappedBytes)
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_AS, &limit); err == nil {
+		size = min(size, limit.Cur/4)
+	}
+	return int(size)
 }
 
 // replaced says whether path no longer names the file.
@@ -157,24 +207,23 @@ func (s *Store) Put(ctx context.Context, p birthday.Person) error {
 	if !exists(p.Born) {
 		return fmt.Errorf("put a person: %w", errNoDay)
 	}
-	err := s.writer.Do(ctx, p)
-	if errors.Is(err, coalesce.ErrClosed) || errors.Is(err, coalesce.ErrUnknown) {
-		err = fmt.Errorf("%w: %w", birthday.ErrUnavailable, err)
-	}
-	if err != nil {
+	if err := s.do(ctx, change{person: p}); err != nil {
 		return fmt.Errorf("put a person: %w", err)
 	}
 	return nil
 }
 
-// putAll commits a batch, and is never called twice at once.
-func (s *Store) putAll(people []birthday.Person) error {
-	return s.update(func(tx *bbolt.Tx) error {
-		if err := putEach(tx.Bucket(peopleBucket), people); err != nil {
-			return fmt.Errorf("%w: %w", coalesce.ErrAborted, err)
-		}
-		return nil
-	})
+// Delete removes one person, together with others that are waiting.
+func (s *Store) Delete(ctx context.Context, name birthday.Username) error {
+	c := change{person: birthday.Person{Username: name}, deleted: new(bool)}
+	err := s.do(ctx, c)
+	if err == nil && !*c.deleted {
+		err = birthday.ErrNotFound
+	}
+	if err != nil {
+		return fmt.Errorf("delete a person: %w", err)
+	}
+	return nil
 }
 
 // PutAll commits people who are sorted by username, each once, in one commit of
@@ -232,24 +281,6 @@ func (s *Store) Get(_ context.Context, name birthday.Username) (birthday.Person,
 	return p, nil
 }
 
-// Delete removes one person, in a commit of its own: erasure is rare, and needs
-// to know whether there was someone.
-func (s *Store) Delete(ctx context.Context, name birthday.Username) error {
-	err := patiently(ctx, func() error {
-		return s.update(func(tx *bbolt.Tx) error {
-			bucket, key := tx.Bucket(peopleBucket), []byte(name)
-			if bucket.Get(key) == nil {
-				return birthday.ErrNotFound
-			}
-			return bucket.Delete(key)
-		})
-	})
-	if err != nil {
-		return fmt.Errorf("delete a person: %w", err)
-	}
-	return nil
-}
-
 // After reads a page of people in the order of the bytes of their usernames.
 func (s *Store) After(ctx context.Context, name birthday.Username, limit int) ([]birthday.Person, error) {
 	if err := ctx.Err(); err != nil {
@@ -277,21 +308,20 @@ func (s *Store) After(ctx context.Context, name birthday.Username, limit int) ([
 	return people, nil
 }
 
-// Ping gives an error when a write would fail. After a write that found the
-// disk full it tries a small one, so that it notices when there is space again.
+// Ping returns an error when a write would fail. After a write that found the
+// disk full it tries a small one, so that it notices when there is space again. Where
+// the disk hangs it may take as long as that, in spite of ctx.
 func (s *Store) Ping(ctx context.Context) error {
-	err := s.view(func(*bbolt.Bucket) error { return nil })
-	failed, since := s.failed.Load(), s.since.Load()
+	err := s.refusal()
+	began := s.began.Load()
 	switch {
 	case err != nil:
-	case failed != nil:
-		err = *failed
-	case since != 0 && time.Since(time.Unix(0, since)) > stallTimeout:
+	case began != nil && time.Since(*began) > stallTimeout:
 		err = fmt.Errorf("%w: the disk has been at one commit for more than %s", birthday.ErrUnavailable, stallTimeout)
-	case s.detached():
-		err = errDetached
 	case s.full.Load():
-		err = patiently(ctx, s.probe)
+		err = s.probe(ctx)
+	default:
+		err = s.view(func(*bbolt.Bucket) error { return nil })
 	}
 	if err != nil {
 		return fmt.Errorf("ping store: %w", err)
@@ -311,19 +341,40 @@ func InUse(path string) bool {
 
 // Size gives the length of the file in bytes.
 func (s *Store) Size() (int64, error) {
-	info, err := os.Stat(s.db.Path())
+	info, err := os.Stat(s.path)
 	if err != nil {
 		return 0, fmt.Errorf("size of store: %w", err)
 	}
 	return info.Size(), nil
 }
 
-// Close finishes the commit at work and lets go of the file. It may be called
-// again.
+// Close finishes the commit at work and lets go of the file, at once or when the last
+// snapshot is closed. It may be called again.
 func (s *Store) Close() error { return s.close() }
+
+func (s *Store) shut() error {
+	s.users.close()
+	s.writer.Close()
+	s.writing.Lock() // what commits without the writer ends first
+	defer s.writing.Unlock()
+	return s.release()
+}
+
+// release ends one use of the file, and closes it after the last.
+func (s *Store) release() error {
+	if !s.users.release() || s.jammed.Load() {
+		return nil
+	}
+	return s.db.Close()
+}
+
+var errClosed = fmt.Errorf("%w: the store is closed", birthday.ErrUnavailable)
 
 // view runs read on the people, in a transaction of its own.
 func (s *Store) view(read func(*bbolt.Bucket) error) error {
+	if s.users.closed.Load() {
+		return errClosed
+	}
 	err := s.db.View(func(tx *bbolt.Tx) error { return read(tx.Bucket(peopleBucket)) })
 	return closedIsUnavailable(err)
 }

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // open opens the store at path; a failure of its disk fails the test.
 func open(t testing.TB, path string) *bolt.Store {
 	t.Helper()
-	s, err := bolt.Open(path, func(err error) { t.Errorf("the disk failed: %v", err) })
+	s, err := bolt.Open(path, bolt.Options{Failed: func(err error) { t.Errorf("the disk failed: %v", err) }})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = s.Close() })
 	return s
@@ -84,7 +84,7 @@ func TestAFileHasOneOwner(t *testing.T) {
 	owner := open(t, path)
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		_, err := bolt.Open(path, nil)
+		_, err := bolt.Open(path, bolt.Options{})
 		require.ErrorIs(t, err, bolt.ErrLocked)
 		require.ErrorContains(t, err, path)
 		require.ErrorContains(t, err, "stop that process")
@@ -101,7 +101,7 @@ func TestTwoProcessesMayCreateAtOnce(t *testing.T) {
 	results := make(chan error, rivals)
 	for range rivals {
 		go func() {
-			s, err := bolt.Open(path, nil)
+			s, err := bolt.Open(path, bolt.Options{})
 			if err == nil {
 				err = errors.Join(s.Put(context.Background(), ana), s.Close())
 			}
@@ -114,7 +114,7 @@ func TestTwoProcessesMayCreateAtOnce(t *testing.T) {
 }
 
 func TestAMissingFolderIsExplained(t *testing.T) {
-	_, err := bolt.Open(filepath.Join(t.TempDir(), "no", "such", "birthday.db"), nil)
+	_, err := bolt.Open(filepath.Join(t.TempDir(), "no", "such", "birthday.db"), bolt.Options{})
 	require.ErrorContains(t, err, "does not exist; make it (mkdir -p ")
 }
 
@@ -191,7 +191,7 @@ func ExampleOpen() {
 	}
 	defer func() { _ = os.RemoveAll(folder) }()
 
-	store, err := bolt.Open(filepath.Join(folder, "birthday.db"), func(err error) { fmt.Println("stop:", err) })
+	store, err := bolt.Open(filepath.Join(folder, "birthday.db"), bolt.Options{Failed: func(err error) { fmt.Println("stop:", err) }})
 	if err != nil {
 		panic(err)
 	}

@@ -12,60 +12,80 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"birthday-demo/app/tempfile"
 )
 
 // ErrNotEmpty says that a restore would replace people.
 var ErrNotEmpty = errors.New("the store holds people already")
 
 // Snapshot is the whole file as it was at one moment, while people are put and
-// got. As long as it is open, the file cannot reuse pages.
+// got. As long as it is open, the file cannot reuse pages, and grows with each write.
 type Snapshot struct {
-	path string
-	tx   *bbolt.Tx
+	store *Store
+	tx    *bbolt.Tx
 }
 
-// Snapshot opens a snapshot, which is to be closed soon.
+// Snapshot opens a snapshot, which is to be closed soon. The store may be closed
+// before it.
 func (s *Store) Snapshot() (*Snapshot, error) {
+	tx, err := s.begin()
+	if err != nil {
+		return nil, fmt.Errorf("back up %s: %w", s.path, err)
+	}
+	return &Snapshot{s, tx}, nil
+}
+
+func (s *Store) begin() (*bbolt.Tx, error) {
+	if !s.users.hold() {
+		return nil, errClosed
+	}
 	tx, err := s.db.Begin(false)
 	if err != nil {
-		return nil, fmt.Errorf("back up %s: %w", s.db.Path(), closedIsUnavailable(err))
+		return nil, errors.Join(closedIsUnavailable(err), s.release())
 	}
-	return &Snapshot{s.db.Path(), tx}, nil
+	return tx, nil
 }
 
 // Size is the length of the copy in bytes.
 func (n *Snapshot) Size() int64 { return n.tx.Size() }
 
 // WriteTo writes a consistent copy of the file to w, which should be a file, not a
-// client, and gives the length in bytes.
+// client, and returns the length in bytes.
 //
 // The copy may carry bytes of people that were deleted, in pages that are free;
-// Compact the copy to leave them behind.
+// Pack the copy to leave them behind.
 func (n *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	written, err := n.tx.WriteTo(w)
 	if err != nil {
-		return written, fmt.Errorf("back up %s: %w", n.path, err)
+		return written, fmt.Errorf("back up %s: %w", n.store.path, err)
 	}
 	return written, nil
 }
 
 // Close lets go of the pages.
-func (n *Snapshot) Close() error { return n.tx.Rollback() }
+func (n *Snapshot) Close() error { return errors.Join(n.tx.Rollback(), n.store.release()) }
 
-// Backup writes a snapshot to w, and gives its length in bytes.
-func (s *Store) Backup(w io.Writer) (int64, error) {
+// Backup writes a snapshot to w, and returns its length in bytes. It ends with ctx,
+// and when w takes nothing for half a minute: a disk that hangs must not keep a
+// snapshot open for ever. A write to w that hangs is left to itself then.
+func (s *Store) Backup(ctx context.Context, w io.Writer) (int64, error) {
 	snapshot, err := s.Snapshot()
 	if err != nil {
 		return 0, err
 	}
-	written, err := snapshot.WriteTo(w)
+	target := &watched{ctx: ctx, w: w, timeout: targetTimeout}
+	written, err := snapshot.WriteTo(target)
+	if target.err != nil {
+		err = fmt.Errorf("back up %s: %w", s.path, target.err)
+	}
 	return written, errors.Join(err, snapshot.Close())
 }
 
 // Copy writes a consistent copy of the file at path to w, verified first. The
 // file must not be in use: that is ErrLocked.
 func Copy(path string, w io.Writer) error {
-	db, _, err := openVerified(path)
+	db, _, err := openVerified(path, Options{})
 	if err != nil {
 		return fmt.Errorf("copy store: %w", err)
 	}
@@ -88,23 +108,39 @@ func Compact(ctx context.Context, path string) (report Report, err error) {
 	if err != nil {
 		return report, fmt.Errorf("compact store: %w", err)
 	}
-	source, _, err := openVerified(path) // which locks it for the whole time
+	source, _, err := openVerified(path, Options{}) // which locks it for the whole time
 	if err != nil {
 		return report, fmt.Errorf("compact store: %w", err)
 	}
-	report, err = replace(ctx, path, func(temp string) error { return compactInto(ctx, temp, source) })
+	report, err = replace(ctx, path, func(file *os.File) error { return pack(ctx, file, source) })
 	if err = errors.Join(err, source.Close()); err != nil {
 		return report, fmt.Errorf("compact store: %w", err)
 	}
 	return report, nil
 }
 
-// compactInto packs what source holds into the empty file at to. bbolt's own
-// Compact cannot be stopped.
-func compactInto(ctx context.Context, to string, source *bbolt.DB) error {
-	target, err := bbolt.Open(to, 0o600, &bbolt.Options{NoSync: true}) // replace syncs
+// Pack writes what the copy in from holds to the empty file to, without what is left
+// of people who were deleted. It ends with ctx.
+func Pack(ctx context.Context, to, from *os.File) error {
+	if _, err := VerifyFile(from); err != nil {
+		return fmt.Errorf("pack a copy: %w", err)
+	}
+	source, err := bbolt.Open(from.Name(), 0, &bbolt.Options{ReadOnly: true, OpenFile: instead(from)})
 	if err != nil {
-		return openError(to, err)
+		return fmt.Errorf("pack a copy: %w", err)
+	}
+	if err := errors.Join(pack(ctx, to, source), source.Close()); err != nil {
+		return fmt.Errorf("pack a copy: %w", err)
+	}
+	return nil
+}
+
+// pack writes what source holds to an empty file. bbolt's own Compact cannot be
+// stopped.
+func pack(ctx context.Context, to *os.File, source *bbolt.DB) error {
+	target, err := bbolt.Open(to.Name(), 0, &bbolt.Options{NoSync: true, OpenFile: instead(to)}) // whoever names the file syncs it
+	if err != nil {
+		return err
 	}
 	target.AllocSize = growth
 	err = source.View(func(tx *bbolt.Tx) error {
@@ -164,7 +200,7 @@ func Restore(ctx context.Context, path, backup string, force bool) (Report, erro
 			return report, fmt.Errorf("restore: %w", err)
 		}
 	}
-	if _, err := replace(ctx, path, func(temp string) error { return copyFile(ctx, temp, backup) }); err != nil {
+	if _, err := replace(ctx, path, func(file *os.File) error { return copyFile(ctx, file, backup) }); err != nil {
 		return report, fmt.Errorf("restore: %w", err)
 	}
 	return report, nil
@@ -185,16 +221,12 @@ func requireEmpty(path string) error {
 	return fmt.Errorf("%s: %w (%d); use --force to replace them", path, ErrNotEmpty, report.People)
 }
 
-func copyFile(ctx context.Context, to, from string) error {
+func copyFile(ctx context.Context, target io.Writer, from string) error {
 	source, err := os.Open(from) //nolint:gosec // the operator names the path
 	if err != nil {
 		return err
 	}
 	defer func() { _ = source.Close() }()
-	target, err := os.OpenFile(to, os.O_WRONLY|os.O_TRUNC, 0) //nolint:gosec // a temporary file of our own
-	if err != nil {
-		return err
-	}
 	const piece = 1 << 20
 	for err == nil && ctx.Err() == nil {
 		_, err = io.CopyN(target, source, piece)
@@ -202,64 +234,62 @@ func copyFile(ctx context.Context, to, from string) error {
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
-	return errors.Join(err, ctx.Err(), target.Close())
+	return errors.Join(err, ctx.Err())
 }
 
-// replace makes a new file with write, syncs and verifies it, and gives it the
+// replace makes a new file with write, verifies and syncs it, and gives it the
 // name path, unless ctx has ended. The caller has locked the file that is there
 // already; who waits for that lock finds the new file (see Open).
-func replace(ctx context.Context, path string, write func(temp string) error) (report Report, err error) {
-	folder := filepath.Dir(path)
-	file, err := os.CreateTemp(folder, ".birthday-*.new")
+func replace(ctx context.Context, path string, write func(*os.File) error) (report Report, err error) {
+	file, err := tempfile.Create(filepath.Dir(path))
 	if err != nil {
 		return report, openError(path, err)
 	}
-	temp := file.Name()
-	defer func() { _ = os.Remove(temp) }() // gone already when it was renamed
-	keepOwner(temp, path)
-	if err := errors.Join(file.Close(), write(temp), syncPath(temp)); err != nil {
+	defer func() { _ = file.Discard() }() // what was committed stays
+	if err := errors.Join(file.KeepOwner(path), ctx.Err()); err != nil {
 		return report, openError(path, err)
 	}
-	if report, err = inspect(temp); err != nil {
-		return report, err
+	if err := write(file.File); err != nil {
+		return report, openError(path, tempfile.Renamed(err, file.Name(), path))
+	}
+	if report, err = VerifyFile(file.File); err != nil {
+		return report, tempfile.Renamed(err, file.Name(), path)
 	}
 	if err := ctx.Err(); err != nil {
 		return report, openError(path, err)
 	}
-	if err := os.Rename(temp, path); err != nil {
-		return report, openError(path, err)
-	}
-	return report, openError(path, syncPath(folder))
+	return report, openError(path, file.Commit(path))
 }
 
-// resolve gives the file that a link names: that one is to be replaced, not the
-// link.
+// resolve returns the file that a link names: that one is to be replaced, not the
+// link. Root does not follow a link that somebody else made to a file that is not
+// theirs, as Linux does not in folders that are everybody's (protected_symlinks in
+// proc_sys_fs(5)): the service's user could have root replace any file by it.
 func resolve(path string) (string, error) {
 	target, err := filepath.EvalSymlinks(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Lstat(path); err != nil {
-			return path, nil // there is nothing, and no link either
-		}
+	link, linkErr := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) && linkErr != nil {
+		return path, nil // there is nothing, and no link either
 	}
 	if err != nil {
 		return "", fmt.Errorf("follow %s: %w", path, err)
 	}
+	file, err := os.Stat(target)
+	if err != nil {
+		return "", fmt.Errorf("follow %s: %w", path, err)
+	}
+	if by := owner(link); os.Geteuid() == 0 && by != 0 && by != owner(file) {
+		return "", fmt.Errorf("%s is a link that user %d made to a file of user %d: name the file itself, if it is meant", path, by, owner(file))
+	}
 	return target, nil
 }
 
-// keepOwner gives a new file the owner of the one that it replaces, or of the
-// folder: root may work on the file of a service that is not root.
-func keepOwner(temp, path string) {
-	info, err := os.Stat(path)
-	if err != nil {
-		info, err = os.Stat(filepath.Dir(path))
+// owner is the uid of a file.
+func owner(info os.FileInfo) uint32 {
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		return s.Uid
 	}
-	if err != nil {
-		return
-	}
-	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
-		_ = os.Chown(temp, int(owner.Uid), int(owner.Gid)) // only root can, and only root needs to
-	}
+	return 0
 }
 
 // lock keeps everybody from opening the file at path, until unlock. A file that

@@ -66,7 +66,7 @@ func TestBackupWhilePeopleAreWritten(t *testing.T) {
 		path := filepath.Join(folder, fmt.Sprintf("copy%d.db", len(copies)))
 		file, err := os.Create(path)
 		require.NoError(t, err)
-		n, err := s.Backup(file)
+		n, err := s.Backup(t.Context(), file)
 		require.NoError(t, err)
 		info, err := file.Stat()
 		require.NoError(t, err)
@@ -76,7 +76,7 @@ func TestBackupWhilePeopleAreWritten(t *testing.T) {
 	}
 	<-written
 	require.NoError(t, s.Close())
-	_, err := s.Backup(os.Stdout)
+	_, err := s.Backup(t.Context(), os.Stdout)
 	require.ErrorIs(t, err, birthday.ErrUnavailable)
 	before := 2000
 	for _, path := range copies { // one writer, in order: each copy has a prefix of its history
@@ -316,7 +316,7 @@ func TestWhoWaitsForTheLockFindsTheRestoredFile(t *testing.T) {
 	owner := open(t, target)
 	opened := make(chan *bolt.Store, 1)
 	go func() {
-		s, err := bolt.Open(target, nil)
+		s, err := bolt.Open(target, bolt.Options{})
 		if err != nil {
 			t.Errorf("open: %v", err)
 		}

@@ -10,36 +10,42 @@ import (
 
 	"go.etcd.io/bbolt"
 	bberrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
+
+	"birthday-demo/app/tempfile"
 )
 
 // createIfMissing makes an empty store at path when there is nothing. A crash at
 // any moment leaves either no file there or a whole one: bbolt itself would
 // write into place, and a power cut in that moment leaves a file that it cannot
-// open (etcd-io/bbolt issue 567).
+// open (etcd-io/bbolt issue 567). A process that is faster wins: to replace its file
+// would take that away from under its owner.
 func createIfMissing(path string) error {
 	_, err := os.Lstat(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return openError(path, err)
 	}
-	folder := filepath.Dir(path)
-	file, err := os.CreateTemp(folder, ".birthday-*.new") // mode 0600
+	file, err := tempfile.Create(filepath.Dir(path))
 	if err != nil {
 		return openError(path, err)
 	}
-	temp := file.Name()
-	defer func() { _ = os.Remove(temp) }() // gone already when it was renamed
-	if err := errors.Join(file.Close(), initialize(temp)); err != nil {
-		return openError(path, err)
+	defer func() { _ = file.Discard() }() // what was committed stays
+	err = file.KeepOwner(path)
+	if err == nil {
+		err = initialize(file.File)
 	}
-	if err := publish(temp, path); err != nil {
-		return openError(path, err)
+	if err == nil {
+		err = file.CommitNew(path)
 	}
-	return openError(path, syncPath(folder))
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return openError(path, err)
 }
 
-// initialize makes the empty file at path a store, and syncs it.
-func initialize(path string) error {
-	db, err := bbolt.Open(path, 0o600, nil)
+// initialize makes an empty file a store.
+func initialize(file *os.File) error {
+	db, err := bbolt.Open(file.Name(), 0, &bbolt.Options{NoSync: true, OpenFile: instead(file)}) // Commit syncs
 	if err != nil {
 		return err
 	}
@@ -52,32 +58,24 @@ func initialize(path string) error {
 		if err != nil {
 			return err
 		}
-		return meta.Put(formatKey, formatValue)
+		if err := meta.Put(formatKey, formatValue); err != nil {
+			return err
+		}
+		return meta.Put(idKey, newID())
 	})
-	return errors.Join(err, db.Close(), syncPath(path))
+	return errors.Join(err, db.Close())
 }
 
-// publish gives the file its name, unless another process was faster: replacing
-// that one's file would take it away from under its owner. Where there are no
-// hard links a rename has to do.
-func publish(temp, path string) error {
-	err := os.Link(temp, path)
-	switch {
-	case errors.Is(err, fs.ErrExist):
-		return nil
-	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.ENOTSUP), errors.Is(err, syscall.ENOSYS):
-		return os.Rename(temp, path)
+// instead has bbolt use a file that is open already, whatever its name leads to.
+// bbolt closes a descriptor of its own.
+func instead(file *os.File) func(string, int, os.FileMode) (*os.File, error) {
+	return func(name string, _ int, _ os.FileMode) (*os.File, error) {
+		fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return nil, fmt.Errorf("open %s again: %w", name, err)
+		}
+		return os.NewFile(uintptr(fd), name), nil
 	}
-	return err
-}
-
-// syncPath makes a file, or the names in a folder, durable.
-func syncPath(path string) error {
-	f, err := os.Open(path) //nolint:gosec // the operator names the path
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 func missing(path string) bool {

@@ -49,6 +49,13 @@ type walker struct {
 	pairs    int           // visited so far
 }
 
+func newWalker(file io.ReaderAt, m meta) *walker {
+	w := &walker{file: file, pageSize: m.pageSize, seen: make([]atomic.Bool, m.pages)}
+	w.seen[0].Store(true) // the meta pages
+	w.seen[1].Store(true)
+	return w
+}
+
 // walkFile visits every bucket and pair of a bbolt file of the given size, and
 // gives an error unless every page is in order.
 func walkFile(file io.ReaderAt, size int64, visit visitor) error {
@@ -56,9 +63,7 @@ func walkFile(file io.ReaderAt, size int64, visit visitor) error {
 	if err != nil {
 		return err
 	}
-	w := &walker{file: file, pageSize: m.pageSize, seen: make([]atomic.Bool, m.pages)}
-	w.seen[0].Store(true) // the meta pages
-	w.seen[1].Store(true)
+	w := newWalker(file, m)
 	if m.freelist != noFreelist {
 		if err := w.freelist(m.freelist); err != nil {
 			return err
@@ -86,17 +91,29 @@ type meta struct {
 	pageSize, root, freelist, pages, txid uint64
 }
 
-// readMeta reads both meta pages and gives the newer one. A crash never leaves a
-// damaged one: it is written alone, and fits one sector of a disk.
+// readMeta reads both meta pages and returns the newer one.
 func readMeta(file io.ReaderAt, size int64) (meta, error) {
-	first, err := metaAt(file, 0)
+	first, second, err := readMetas(file)
 	if err != nil {
 		return meta{}, err
 	}
-	second, err := metaAt(file, int64(first.pageSize)) //nolint:gosec // a checksum guards the number, and 32 bits held it
-	if err != nil {
-		return meta{}, err
+	return newer(first, second, size)
+}
+
+// readMetas reads both meta pages. A crash never leaves a damaged one: it is written
+// alone, and fits one sector of a disk.
+func readMetas(file io.ReaderAt) (first, second meta, err error) {
+	if first, err = metaAt(file, 0); err != nil {
+		return meta{}, meta{}, err
 	}
+	if second, err = metaAt(file, int64(first.pageSize)); err != nil { //nolint:gosec // a checksum guards the number, and 32 bits held it
+		return meta{}, meta{}, err
+	}
+	return first, second, nil
+}
+
+// newer returns the newer of the two, which must speak of no more than the file holds.
+func newer(first, second meta, size int64) (meta, error) {
 	newest := first
 	if second.txid > first.txid {
 		newest = second

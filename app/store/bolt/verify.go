@@ -24,6 +24,10 @@ type Report struct {
 // to the older of its two meta pages when the newer one is damaged, which
 // silently undoes the last commit; and it knows no records. See pages.go.
 func Verify(path string) (Report, error) {
+	return verifyLocked(path, verifyInOrderOfNames)
+}
+
+func verifyLocked(path string, read func(file *os.File, size int64) (people int, err error)) (Report, error) {
 	file, err := os.Open(path) //nolint:gosec // the operator names the path
 	if err != nil {
 		return Report{}, openError(path, err)
@@ -32,7 +36,12 @@ func Verify(path string) (Report, error) {
 	if err := waitForLock(file, syscall.LOCK_SH); err != nil {
 		return Report{}, openError(path, err)
 	}
-	return inspect(path)
+	return verifyOpen(path, file, read)
+}
+
+// VerifyFile is Verify for a file that is open, and that nobody else knows.
+func VerifyFile(file *os.File) (Report, error) {
+	return verifyOpen(file.Name(), file, verifyInOrderOfNames)
 }
 
 // inspect is Verify for a file that is locked already.
@@ -42,6 +51,17 @@ func inspect(path string) (Report, error) {
 		return Report{}, openError(path, err)
 	}
 	defer func() { _ = file.Close() }()
+	return verifyOpen(path, file, verifyInOrderOfNames)
+}
+
+// verifyInOrderOfNames is for files that are in the page cache, since they were just
+// written, or that nobody waits for.
+func verifyInOrderOfNames(file *os.File, size int64) (people int, err error) {
+	return verifyFile(file, size)
+}
+
+// verifyOpen verifies a file by one of the two ways of reading it.
+func verifyOpen(path string, file *os.File, read func(file *os.File, size int64) (people int, err error)) (Report, error) {
 	info, err := file.Stat()
 	switch {
 	case err != nil:
@@ -51,7 +71,7 @@ func inspect(path string) (Report, error) {
 	case info.Size() == 0:
 		return Report{}, damaged(path, errors.New("it is empty"))
 	}
-	people, err := verifyFile(file, info.Size())
+	people, err := read(file, info.Size())
 	return Report{people, info.Size()}, readError(path, err)
 }
 

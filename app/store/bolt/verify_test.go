@@ -23,7 +23,7 @@ func refused(t *testing.T, content []byte, why string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "birthday.db")
 	require.NoError(t, os.WriteFile(path, content, 0o600))
-	_, err := bolt.Open(path, nil)
+	_, err := bolt.Open(path, bolt.Options{})
 	require.ErrorIs(t, err, bolt.ErrDamaged)
 	require.ErrorContains(t, err, path)
 	require.ErrorContains(t, err, why)
@@ -70,13 +70,13 @@ func TestANewerFormatIsRefused(t *testing.T) {
 		return tx.Bucket([]byte("meta")).Put([]byte("format"), []byte("birthday-demo 2"))
 	}))
 	require.NoError(t, db.Close())
-	_, err = bolt.Open(path, nil)
+	_, err = bolt.Open(path, bolt.Options{})
 	require.ErrorIs(t, err, bolt.ErrDamaged)
 	require.ErrorContains(t, err, `format "birthday-demo 2"`)
 }
 
 func TestAFolderIsRefused(t *testing.T) {
-	_, err := bolt.Open(t.TempDir(), nil)
+	_, err := bolt.Open(t.TempDir(), bolt.Options{})
 	require.ErrorIs(t, err, bolt.ErrDamaged)
 	require.ErrorContains(t, err, "no regular file")
 }
@@ -105,7 +105,7 @@ func judge(t *testing.T, content []byte, people []birthday.Person) (wasRefused b
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "birthday.db")
 	require.NoError(t, os.WriteFile(path, content, 0o600))
-	s, err := bolt.Open(path, func(error) {})
+	s, err := bolt.Open(path, bolt.Options{Failed: func(error) {}})
 	if err != nil {
 		require.ErrorIs(t, err, bolt.ErrDamaged)
 		return true
