@@ -132,6 +132,10 @@ func Open(path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
+	if err := writeBackMeta(path); err != nil {
+		_ = db.Close() // the error that counts is there
+		return nil, fmt.Errorf("open store: %w", err)
+	}
 	_ = tempfile.SyncFolder(filepath.Dir(path)) // in case a crash came between the file's name and its sync
 	s := &Store{db: db, path: path, file: file, onFail: o.Failed}
 	if s.onFail == nil {

@@ -117,6 +117,28 @@ func TestAFullDiskRefusesWritesUntilThereIsSpace(t *testing.T) {
 	require.Equal(t, len(kept)+1, report.People)
 }
 
+// TestAStartWritesTheNewestMetaPageAgain allows writes to the first page only, and
+// has each of the two meta pages be the newest.
+func TestAStartWritesTheNewestMetaPageAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "birthday.db")
+	var refused []bool
+	for range 2 {
+		s := open(t, path)
+		require.NoError(t, s.Put(t.Context(), storetest.Person("ana", "1990-05-17")))
+		require.NoError(t, s.Close())
+		lift := limitFiles(t, uint64(os.Getpagesize()))
+		s, err := bolt.Open(path, bolt.Options{})
+		lift()
+		if err == nil {
+			require.NoError(t, s.Close())
+		} else {
+			require.ErrorContains(t, err, path+": write the newest meta page again: ")
+		}
+		refused = append(refused, err != nil)
+	}
+	require.ElementsMatch(t, []bool{true, false}, refused)
+}
+
 // TestNobodyWaitsForEverForTheDisk holds the lock that a commit holds which does
 // not come to an end.
 func TestNobodyWaitsForEverForTheDisk(t *testing.T) {

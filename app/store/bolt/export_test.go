@@ -7,3 +7,6 @@ func (s *Store) DB() *bbolt.DB { return s.db }
 
 // Update runs a change that tests have made, and commits it.
 func (s *Store) Update(change func(*bbolt.Tx) error) error { return s.update(change) }
+
+// RewriteMeta is what Open does before the first commit, on another file.
+var RewriteMeta = rewriteMeta

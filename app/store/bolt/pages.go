@@ -89,6 +89,7 @@ func walkFile(file io.ReaderAt, size int64, visit visitor) error {
 // meta is what a meta page says of the file.
 type meta struct {
 	pageSize, root, freelist, pages, txid uint64
+	offset                                int64 // of the meta page itself
 }
 
 // readMeta reads both meta pages and returns the newer one.
@@ -144,6 +145,7 @@ func metaAt(file io.ReaderAt, offset int64) (meta, error) {
 		freelist: order.Uint64(b[32:]),
 		pages:    order.Uint64(b[40:]),
 		txid:     order.Uint64(b[48:]),
+		offset:   offset,
 	}
 	if m.pageSize < 1024 {
 		return meta{}, fmt.Errorf("a page size of %d", m.pageSize)
