@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -216,6 +217,38 @@ func TestAFailedSync(t *testing.T) {
 
 	p = spawn(t, []string{builtProgram(t)}, "--store="+path)
 	require.Contains(t, p.get(p.public+"/hello/ana"), "200 ", "what was acknowledged is there")
+}
+
+// TestAFolderThatCannotBeSynced lets the system refuse to sync the names in the
+// store's folder. Later syncs may report success and do nothing, so a new store has
+// to be made again.
+func TestAFolderThatCannotBeSynced(t *testing.T) {
+	testkit.Needs(t, "strace", "strace")
+	folder := t.TempDir()
+	path := filepath.Join(folder, "birthday.db")
+	start := func() {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, "strace", "-D", "-f", "-qq", "-o", "/dev/null", "-P", folder, "-e", "trace=fsync", "-e", "inject=fsync:error=EIO",
+			builtProgram(t), "--store="+path, "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0")
+		out, err := cmd.CombinedOutput()
+		require.Error(t, err)
+		require.Equal(t, 1, cmd.ProcessState.ExitCode(), "%s", out)
+		require.Contains(t, string(out), path+": make its name durable: sync "+folder+": input/output error")
+	}
+	start()
+	files, err := os.ReadDir(folder)
+	require.NoError(t, err)
+	require.Empty(t, files)
+
+	p := spawn(t, []string{builtProgram(t)}, "--store="+path)
+	require.Equal(t, "204 ", p.put("ana", "1990-05-17"))
+	p.signal(t, syscall.SIGTERM)
+	require.Zero(t, p.wait(t))
+	start()
+	report, err := bolt.Verify(path)
+	require.NoError(t, err)
+	require.Equal(t, 1, report.People, "a store with people stays")
 }
 
 // TestAFolderThatIsNotWritable runs as another user than the folder's.

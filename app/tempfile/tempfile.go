@@ -46,13 +46,18 @@ func Create(folder string) (*File, error) {
 // Commit syncs the file, gives it the name path in the folder where it was made, in
 // the place of what has that name, and makes the name durable. The file stays open.
 func (f *File) Commit(path string) error {
-	return f.commit(path, os.Rename)
+	if err := f.commit(path, os.Rename); err != nil {
+		return err
+	}
+	return f.syncName(path)
 }
 
 // CommitNew is Commit for a name that must be free: fs.ErrExist when it is not. Where
-// the file system has no hard links it replaces what has the name.
+// the file system has no hard links it replaces what has the name. A name that cannot
+// be made durable is taken away again: a later sync may report success and leave it
+// out.
 func (f *File) CommitNew(path string) error {
-	return f.commit(path, func(from, to string) error {
+	err := f.commit(path, func(from, to string) error {
 		err := os.Link(from, to)
 		switch {
 		case err == nil:
@@ -62,6 +67,13 @@ func (f *File) CommitNew(path string) error {
 		}
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	if err = f.syncName(path); err != nil {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
 }
 
 func (f *File) commit(path string, rename func(from, to string) error) error {
@@ -76,10 +88,14 @@ func (f *File) commit(path string, rename func(from, to string) error) error {
 		return Reason(err)
 	}
 	f.done = true
-	if err := f.is(path); err != nil {
-		return err
+	return f.is(path)
+}
+
+func (f *File) syncName(path string) error {
+	if err := SyncFolder(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("make its name durable: %w", err)
 	}
-	return SyncFolder(filepath.Dir(path))
+	return nil
 }
 
 // errReplaced says that a name leads to another file than the one that was made.

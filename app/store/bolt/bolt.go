@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -25,7 +24,6 @@ import (
 
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/store/coalesce"
-	"birthday-demo/app/tempfile"
 )
 
 var (
@@ -132,11 +130,14 @@ func Open(path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	if err := writeBackMeta(path); err != nil {
+	err = writeBackMeta(path)
+	if err == nil {
+		err = syncName(db, path)
+	}
+	if err != nil {
 		_ = db.Close() // the error that counts is there
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	_ = tempfile.SyncFolder(filepath.Dir(path)) // in case a crash came between the file's name and its sync
 	s := &Store{db: db, path: path, file: file, onFail: o.Failed}
 	if s.onFail == nil {
 		s.onFail = func(error) {}

@@ -1,9 +1,16 @@
 package bolt
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+
+	"go.etcd.io/bbolt"
+
+	"birthday-demo/app/tempfile"
 )
 
 // This file makes durable what the process that had the file before may have left
@@ -51,4 +58,32 @@ func rewriteMeta(file interface {
 		return err
 	}
 	return file.Sync()
+}
+
+// syncName makes the file's name durable. After a sync that failed, a later one can
+// report success and leave the name out: it has to be given again. So a store without
+// people loses its name, and the next start makes a new one. The name of a store with
+// people was synced before the first of them came.
+func syncName(db *bbolt.DB, path string) error {
+	path, err := resolve(path)
+	if err != nil {
+		return err
+	}
+	err = tempfile.SyncFolder(filepath.Dir(path))
+	if err == nil {
+		return nil
+	}
+	nobody := false
+	_ = db.View(func(tx *bbolt.Tx) error { // an error leaves the name alone
+		key, _ := tx.Bucket(peopleBucket).Cursor().First()
+		nobody = key == nil
+		return nil
+	})
+	switch {
+	case nobody:
+		err = errors.Join(err, os.Remove(path))
+	case errors.Is(err, fs.ErrPermission): // the folder may not be read, so no sync was tried
+		return nil
+	}
+	return openError(path, fmt.Errorf("make its name durable: %w", err))
 }
