@@ -88,7 +88,7 @@ type powercutSum struct {
 // same whenever seed and recording are.
 func powercutJudge(t *testing.T, r powercutRecording, seed uint64, images, limit int) powercutSum {
 	t.Helper()
-	scratch := t.TempDir()
+	scratch := powercutScratch(t)
 	results := make([]powercutSum, images)
 	var next, faults atomic.Int64
 	var workers sync.WaitGroup
@@ -119,6 +119,18 @@ func powercutJudge(t *testing.T, r powercutRecording, seed uint64, images, limit
 		sum.lost += one.lost
 	}
 	return sum
+}
+
+// powercutScratch makes a folder for images: in memory where that can be, since they
+// are many, and nobody cuts the power of them.
+func powercutScratch(t *testing.T) string {
+	t.Helper()
+	folder, err := os.MkdirTemp("/dev/shm", "powercut-*")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	return folder
 }
 
 // image builds what a cut leaves in a folder, and judges it.
