@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ func TestPowerCuts(t *testing.T) {
 	images, seed := size(2_000, 20_000), seed(t)
 	r := powercutRecord(t, seed)
 	start := time.Now()
-	sum := powercutJudge(t, r, seed, images, images)
+	sum := powercutJudge(t, []powercutRecording{r}, seed, images, images)
 	require.NoError(t, sum.first, "image %d of SEED=%d", sum.at, seed)
 	require.Positive(t, sum.nameless, "some cuts come before the store has its name")
 	require.Positive(t, sum.acknowledged)
@@ -63,7 +64,7 @@ func TestPowerCuts(t *testing.T) {
 				faulty.syncs = append(faulty.syncs, s)
 			}
 		}
-		found := powercutJudge(t, faulty, seed, images, 1)
+		found := powercutJudge(t, []powercutRecording{faulty}, seed, images, 1)
 		require.Error(t, found.first, "%s, and %d images do not show it", fault.name, images)
 		t.Logf("%s: caught by image %d: %v", fault.name, found.at+1, found.first)
 		planted = append(planted, fault.name)
@@ -84,9 +85,9 @@ type powercutSum struct {
 	nameless, acknowledged, lost int
 }
 
-// powercutJudge builds images and judges them, until limit faults. Image n is the
-// same whenever seed and recording are.
-func powercutJudge(t *testing.T, r powercutRecording, seed uint64, images, limit int) powercutSum {
+// powercutJudge builds images of the recordings in turn and judges them, until limit
+// faults. Image n is the same whenever seed and recordings are.
+func powercutJudge(t *testing.T, from []powercutRecording, seed uint64, images, limit int) powercutSum {
 	t.Helper()
 	scratch := powercutScratch(t)
 	results := make([]powercutSum, images)
@@ -101,7 +102,7 @@ func powercutJudge(t *testing.T, r powercutRecording, seed uint64, images, limit
 				}
 				folder := filepath.Join(scratch, fmt.Sprint(w))
 				random := rand.New(rand.NewPCG(seed, uint64(n)))
-				results[n] = r.image(folder, random)
+				results[n] = from[n%len(from)].image(folder, random)
 				if results[n].first != nil {
 					faults.Add(1)
 				}
@@ -136,10 +137,12 @@ func powercutScratch(t *testing.T) string {
 // image builds what a cut leaves in a folder, and judges it.
 func (r powercutRecording) image(folder string, random *rand.Rand) (sum powercutSum) {
 	cut := r.cuts[random.IntN(len(r.cuts))]
-	if random.IntN(8) == 0 { // the making of the store is short, and worth a look
-		cut = r.cuts[random.IntN(40)]
+	if n := random.IntN(7 + len(r.starts)); n < len(r.starts) { // the beginning of each run is short, and worth a look
+		first, _ := slices.BinarySearch(r.cuts, r.starts[n])
+		cut = r.cuts[min(first+random.IntN(40), len(r.cuts)-1)]
 	}
-	files, names := r.survivors(cut, random, &sum.lost)
+	luck := []float64{0, 0.1, 0.5, 0.9, 1}[random.IntN(5)] // how much of what was not synced is there
+	files, names := r.survivors(cut, luck, random, &sum.lost)
 	moment := time.Now()
 	if cut < len(r.times) {
 		moment = r.times[cut]
@@ -172,9 +175,8 @@ func (r powercutRecording) image(folder string, random *rand.Rand) (sum powercut
 
 // survivors gives the contents of files, and which file each name is of, after a
 // cut.
-func (r powercutRecording) survivors(cut int, random *rand.Rand, lost *int) (files map[int][]byte, names map[string]int) {
+func (r powercutRecording) survivors(cut int, luck float64, random *rand.Rand, lost *int) (files map[int][]byte, names map[string]int) {
 	files, names = map[int][]byte{}, map[string]int{}
-	luck := []float64{0, 0.1, 0.5, 0.9, 1}[random.IntN(5)] // how much of what was not synced is there
 	for _, c := range r.changes {
 		if c.begin >= cut {
 			break
@@ -211,13 +213,19 @@ func (r powercutRecording) survivors(cut int, random *rand.Rand, lost *int) (fil
 	return files, names
 }
 
-// synced says whether a change is durable at a cut: a sync of its file, or of the
-// folder that holds its name, began after it and ended before the cut.
+// synced says whether a change is durable at a cut: the first sync of its file, or of
+// the folder that holds its name, that began after it ended before the cut and did
+// not fail. After one that failed the kernel takes for written what is not, so that
+// later ones pass over it; only what is written again they make durable.
 func (r powercutRecording) synced(c powercutChange, cut int) bool {
 	ofFolder := c.what == powercutName || c.what == powercutUnname
-	return slices.ContainsFunc(r.syncs, func(s powercutSync) bool {
-		return s.begin > c.end && s.end < cut && s.folder == ofFolder && (s.folder || s.file == c.file)
-	})
+	later, _ := slices.BinarySearchFunc(r.syncs, c.end+1, func(s powercutSync, line int) int { return cmp.Compare(s.begin, line) })
+	for _, s := range r.syncs[later:] {
+		if s.folder == ofFolder && (s.folder || s.file == c.file) {
+			return !s.failed && s.end < cut
+		}
+	}
+	return false
 }
 
 // powercutSized cuts content off or fills it up with zeros.

@@ -14,6 +14,7 @@ import sys
 PROMISES = [
     ("A 204 is on disk: it survives `kill -9`", "kill"),
     ("A 204 is on disk: it survives a power cut", "powercut"),
+    ("Also when crashes and failed syncs came before, and the service was started again on what they left", "powercut-crashes"),
     ("Every GET sees what was answered before it; writes happen once or not", "linearizability"),
     ("A restart with the socket held refuses and drops nobody", "restart"),
     ("A damaged file is refused or right, never wrong, never a crash", "damaged"),
