@@ -47,8 +47,8 @@ func identify(file io.ReaderAt, size int64) (identity Identity, err error) {
 	if err != nil {
 		return identity, err
 	}
-	// bbolt writes the meta page of a copy twice, with two numbers.
-	first.txid, second.txid = 0, 0
+	// bbolt writes the meta page of a copy twice, with two numbers, at two places.
+	first.txid, first.offset, second.txid, second.offset = 0, 0, 0, 0
 	identity.Copy = first == second
 	w := newWalker(file, newest)
 	err = w.trees([]element{{child: newest.root}}, func(_ uint32, name, header []byte) error {
