@@ -8,7 +8,7 @@ that is missed is shown as missed; the exit code is 0 all the same.
 
 Wants bin/birthday-demo (`make build`), and the Debian packages wrk, sqlite3 and
 postgresql; what needs one that is missing is left out, and said so. BENCH_LARGE=1 measures 10^7 people
-too.
+too, and starts with 10^8; that takes half an hour and 20 GB of disk.
 """
 
 import datetime
@@ -271,6 +271,61 @@ class Bench:
         self.page.figure("size of the binary", BINARY.stat().st_size / 1e6, " MB", below=26)
         self.page.command("make build && ls -l bin/birthday-demo")
 
+    def starts(self):
+        rounds = 3
+        many = [10**6] + ([10**7, 10**8] if os.environ.get("BENCH_LARGE") == "1" else [])
+        self.page.section(
+            "Start, cold and warm",
+            "From the start to the first answer, after changes that scattered the file: with the file in the page cache,"
+            " and without, beside `cat` of it from the disk. The start reads it once in its own order and once in the"
+            " order of names.")
+        for count in many:
+            exponent, path = f"10^{len(str(count)) - 1}", self.scattered(count)
+
+            def answered():
+                server = Server(*ours(path))
+                took = server.wait("/hello/ana", patience=3600)
+                server.stop()
+                return took
+
+            def cold():
+                forget(path)
+                return answered()
+
+            def read():
+                forget(path)
+                return timed(("sh", "-c", 'cat "$0" >/dev/null', path))
+
+            forget(path)
+            answered()
+            warm = statistics.median(answered() for _ in range(rounds))
+            mine, theirs = map(statistics.median, in_turn(rounds, cold, read))
+            size = number(path.stat().st_size / MIB)
+            self.page.figure(f"{exponent} people, {size} MiB, warm", warm, " s")
+            self.page.figure(f"{exponent} people, cold: {mine:.2f} s over {theirs:.2f} s of cat", mine / theirs, "×")
+            path.unlink()
+        self.page.command("birthday-demo serve --store=scattered.db  # until it answers", "cat scattered.db >/dev/null")
+
+    def scattered(self, count):
+        """A store with so many people, after changes all over it."""
+        path, changes = self.folder / "scattered.db", self.folder / "changes.csv"
+        shutil.copy(self.store(count), path)
+        for number_of in range(4):
+            random.seed(number_of)
+            with open(changes, "w", encoding="utf-8") as file:
+                file.write("username,dateOfBirth\n")
+                file.writelines(f"{username(random.randrange(count))},1991-06-18\n" for _ in range(count // 100))
+            run(BINARY, "import", f"--store={path}", "--quiet", changes)
+        changes.unlink()
+        return path
+
+
+def forget(path):
+    """Has the system forget what it keeps of a file in memory."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
 
 def machine():
     cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
@@ -299,7 +354,7 @@ def main():
             print("wrk is not installed (Debian package wrk): GET, PUT over HTTP and growth are not measured")
             header += ["- **wrk was not installed (Debian package wrk): no GET, PUT over HTTP and growth**"]
             measures = [b.allocations, b.put]
-        for measure in [*measures, b.imports, b.backup, b.start]:
+        for measure in [*measures, b.imports, b.backup, b.start, b.starts]:
             measure()
         bench_postgres.measure(b)
     took = time.monotonic() - start

@@ -123,9 +123,9 @@ class Server:
         self.started = time.monotonic()
         self.process = subprocess.Popen(command, env=ENVIRON, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    def wait(self, path):
+    def wait(self, path, patience=30):
         """Waits for the first answer, and gives the seconds since the start."""
-        while time.monotonic() - self.started < 30:
+        while time.monotonic() - self.started < patience:
             with contextlib.suppress(OSError):
                 connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
                 connection.request("GET", path)
