@@ -28,6 +28,7 @@ var arrows = map[string]string{
 	"copies":          "store/bolt tempfile",
 	"e2e":             "", // tests only: the real binary from outside
 	"httpd":           "",
+	"logqueue":        "",
 	"people":          "birthday",
 	"store/bolt":      "birthday store/coalesce tempfile",
 	"store/coalesce":  "",
