@@ -49,6 +49,7 @@ func testWorld(stdout, stderr io.Writer, environ []string, args ...string) world
 		now:     time.Now,
 		listen:  func(_, address string) (net.Listener, error) { return net.Listen("tcp", address) },
 		notify:  func(string) {},
+		survive: func() {},
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 // arrows says which parts of the program each part may import. The parts do not
 // know each other: what is not here is not allowed.
 var arrows = map[string]string{
-	".":               "admin api birthday copies httpd people store/bolt store/postgres tempfile",
+	".":               "admin api birthday copies httpd logqueue people store/bolt store/postgres tempfile",
 	"admin":           "httpd",
 	"api":             "birthday httpd",
 	"bench":           "", // tests only, and what the service is measured against

@@ -8,19 +8,22 @@ import (
 	"golang.org/x/term"
 )
 
-// newLog makes the log of the program: text for people on a terminal, JSON for
-// everything else, unless it is set. Nothing that it writes holds a username or
-// a birth date.
-func newLog(w io.Writer, s *settings) *slog.Logger {
+// newLog makes the log of the program on w. Nothing that it writes holds a username
+// or a birth date.
+func newLog(w io.Writer, s *settings) *slog.Logger { return slog.New(logFormat(w, s)(w)) }
+
+// logFormat returns how the handlers of a log are made that ends at w: text for
+// people on a terminal, JSON for everything else, unless it is set.
+func logFormat(w io.Writer, s *settings) func(io.Writer) slog.Handler {
 	level, err := s.level()
 	if err != nil {
 		level = slog.LevelInfo // load has told
 	}
 	options := &slog.HandlerOptions{Level: level}
 	if s.LogFormat == "text" || s.LogFormat == "auto" && isTerminal(w) {
-		return slog.New(slog.NewTextHandler(w, options))
+		return func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, options) }
 	}
-	return slog.New(slog.NewJSONHandler(w, options))
+	return func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, options) }
 }
 
 // isTerminal says whether a person reads what is written to w.

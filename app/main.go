@@ -39,6 +39,7 @@ func main() {
 			now:     time.Now,
 			listen:  listen,
 			notify:  notifySystemd,
+			survive: func() { signal.Ignore(syscall.SIGPIPE) },
 		})
 	}
 	if told := (logged{}); err != nil && !errors.As(err, &told) {
@@ -56,6 +57,7 @@ type world struct {
 	now            func() time.Time
 	listen         func(port, address string) (net.Listener, error) // port is "public" or "internal"
 	notify         func(state string)                               // tells a supervisor, as sd_notify(3) does
+	survive        func()                                           // lets writes fail whose reader is gone, which else end the process
 }
 
 // env looks up a variable.

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"birthday-demo/app/birthday"
+	"birthday-demo/app/logqueue"
 	"birthday-demo/app/store/postgres"
 )
 
@@ -23,6 +24,14 @@ func newRegistry(v version) *prometheus.Registry {
 	build.WithLabelValues(v.Version, v.Commit, v.Go).Set(1)
 	registry.MustRegister(build, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return registry
+}
+
+// measureLog shows what became of the log.
+func measureLog(lines *logqueue.Queue, registry prometheus.Registerer) {
+	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "birthday_log_dropped_total",
+		Help: "Lines of the log that were dropped: its reader did not keep up, or a write failed.",
+	}, func() float64 { return float64(lines.Dropped()) }))
 }
 
 // measured is a store whose calls are timed.

@@ -18,6 +18,7 @@ import (
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/copies"
 	"birthday-demo/app/httpd"
+	"birthday-demo/app/logqueue"
 	"birthday-demo/app/store/bolt"
 	"birthday-demo/app/store/postgres"
 	"birthday-demo/app/tempfile"
@@ -28,6 +29,7 @@ type parts struct {
 	world
 	settings *settings
 	log      *slog.Logger
+	lines    *logqueue.Queue // what the log is written to
 	version  version
 	tokens   tokens
 	registry *prometheus.Registry

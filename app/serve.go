@@ -15,6 +15,7 @@ import (
 
 	"birthday-demo/app/admin"
 	"birthday-demo/app/httpd"
+	"birthday-demo/app/logqueue"
 	"birthday-demo/app/store/bolt"
 	"birthday-demo/app/store/postgres"
 )
@@ -53,10 +54,26 @@ var adminLimits = httpd.Limits{
 
 const adminStall = 30 * time.Second
 
-// serve runs the service until ctx ends or a part of it fails, and stops it.
+// serve runs the service until ctx ends or a part of it fails, and stops it. All that
+// it prints is queued: whoever reads it may stand still, or be gone.
 func serve(ctx context.Context, w world, s *settings) error {
+	w.survive()
 	loadErr := s.load(w)
-	log := newLog(w.stderr, s)
+	lines := logqueue.New(w.stderr, logFormat(w.stderr, s))
+	err := serveLogged(ctx, w, s, lines, loadErr)
+	if told := (logged{}); err != nil && !errors.As(err, &told) {
+		_, _ = fmt.Fprintln(lines, "error:", err) // a queue takes all
+		err = logged{err}
+	}
+	limit, cancel := context.WithTimeout(context.Background(), flushTimeout)
+	defer cancel()
+	lines.Close(limit)
+	return err
+}
+
+// serveLogged is serve once there is a log.
+func serveLogged(ctx context.Context, w world, s *settings, lines *logqueue.Queue, loadErr error) error {
+	log := slog.New(lines.Handler())
 	for _, warning := range s.unknownVariables(w) { // may explain why loading failed
 		log.Warn(warning)
 	}
@@ -73,7 +90,8 @@ func serve(ctx context.Context, w world, s *settings) error {
 	if err != nil {
 		return err
 	}
-	p := parts{world: w, settings: s, log: log, version: v, tokens: tokens, registry: newRegistry(v), stats: httpd.NewStats()}
+	p := parts{world: w, settings: s, log: log, lines: lines, version: v, tokens: tokens, registry: newRegistry(v), stats: httpd.NewStats()}
+	measureLog(lines, p.registry)
 	var stops closers
 	err = p.run(ctx, &stops)
 
@@ -185,7 +203,7 @@ func (p parts) announce(public, internal net.Addr) {
 	}
 	if isTerminal(p.stderr) {
 		hello := baseURL(public) + s.BasePath + "/hello/ana"
-		_, _ = fmt.Fprintf(p.stderr, "try:\n  curl -X PUT -d '{\"dateOfBirth\": \"1990-05-17\"}' %s\n  curl %s\n", hello, hello)
+		_, _ = fmt.Fprintf(p.lines, "try:\n  curl -X PUT -d '{\"dateOfBirth\": \"1990-05-17\"}' %s\n  curl %s\n", hello, hello)
 	}
 }
 

@@ -127,6 +127,7 @@ type launch struct {
 	program string     // "" is the real one
 	env     []string   // more variables
 	files   []*os.File // from descriptor 3 on
+	stderr  *os.File   // takes the log, which the harness then does not read
 }
 
 // service is a program that serves.
@@ -164,6 +165,9 @@ func (l launch) start(t testing.TB, store string, args ...string) (*service, err
 	s.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, l.env...)
 	s.cmd.ExtraFiles = l.files
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // signals reach what a wrapper started
+	if l.stderr != nil {
+		return s, s.startUnread(t, l.stderr)
+	}
 	stderr, err := s.cmd.StderrPipe()
 	if err != nil {
 		return nil, err
@@ -183,6 +187,34 @@ func (l launch) start(t testing.TB, store string, args ...string) (*service, err
 		s.kill()
 		return nil, fmt.Errorf("it did not start in 20 s: %s", s.stderr.String())
 	}
+}
+
+// startUnread starts a service whose log the harness does not read, and waits until
+// it is ready.
+func (s *service) startUnread(t testing.TB, stderr *os.File) (err error) {
+	t.Helper()
+	for flag, address := range map[string]*string{"--listen=": &s.public, "--admin-listen=": &s.internal} {
+		if *address, err = testkit.FreeAddress(); err != nil {
+			return err
+		}
+		s.cmd.Args = append(s.cmd.Args, flag+*address) // the last one wins
+	}
+	s.cmd.Stderr = stderr
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	t.Cleanup(func() { s.kill() })
+	go func() {
+		defer close(s.ended)
+		_ = s.cmd.Wait() // the state tells more
+	}()
+	require.Eventually(t, func() bool {
+		c := &client{address: s.internal}
+		defer c.close()
+		status, _, err := c.do(http.MethodGet, "/readyz", "")
+		return err == nil && status == http.StatusOK
+	}, 20*time.Second, 10*time.Millisecond)
+	return nil
 }
 
 // follow reads the log until the process is gone, and closes serving when the
@@ -257,11 +289,7 @@ func run(t testing.TB, args ...string) (stdout, stderr string, code int) {
 // run is run for another program.
 func (l launch) run(t testing.TB, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	if l.program == "" {
-		l.program = program(t)
-	}
-	cmd := exec.Command(l.program, args...)
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, l.env...)
+	cmd := l.command(t, args...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
@@ -269,6 +297,17 @@ func (l launch) run(t testing.TB, args ...string) (stdout, stderr string, code i
 		return "", err.Error(), -1
 	}
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// command is a command of a program that is yet to be started.
+func (l launch) command(t testing.TB, args ...string) *exec.Cmd {
+	t.Helper()
+	if l.program == "" {
+		l.program = program(t)
+	}
+	cmd := exec.Command(l.program, args...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, l.env...)
+	return cmd
 }
 
 // fetch gives what a path of the internal port answers.
