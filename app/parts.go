@@ -47,7 +47,7 @@ func (p *parts) readReplicas(ctx context.Context, stops *closers) (err error) {
 	if p.replicas, err = openReplicas(ctx, p.settings); err != nil {
 		return err
 	}
-	stops.add("close the replicas", func(ctx context.Context) error { return within(ctx, p.replicas.Close) })
+	stops.add("close the replicas", func(context.Context) error { return p.replicas.Close() })
 	measurePool("replicas", p.replicas, p.registry)
 	return nil
 }

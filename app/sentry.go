@@ -10,7 +10,8 @@ import (
 	"github.com/getsentry/sentry-go"
 )
 
-// flushTimeout is what reports on their way to Sentry get when the program ends.
+// flushTimeout is what reports on their way to Sentry get when the program ends, and
+// lines on their way to the log beside them.
 const flushTimeout = 2 * time.Second
 
 // reportErrors makes each error in the log an event at Sentry too, if there is a
@@ -33,11 +34,19 @@ func reportErrors(log *slog.Logger, s *settings, w world, v version) (reporting 
 		BeforeSend:   scrub,
 	})
 	if err != nil {
-		return nil, nil, usageError{fmt.Errorf("sentry-dsn (from %s): this is no DSN; Sentry shows it in the project's settings, under Client Keys", s.source["sentry-dsn"])}
+		return log, func() {}, usageError{fmt.Errorf("sentry-dsn (from %s): this is no DSN; Sentry shows it in the project's settings, under Client Keys", s.source["sentry-dsn"])}
 	}
 	return slog.New(reporter{Handler: log.Handler(), client: client}), func() {
-		client.Flush(flushTimeout)
-		client.Close()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			client.Flush(flushTimeout)
+			client.Close() // waits for the answer to the report that is under way, for up to half a minute
+		}()
+		select {
+		case <-ended:
+		case <-time.After(flushTimeout):
+		}
 	}, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -81,6 +82,46 @@ func TestReportsHoldNoPersonalData(t *testing.T) {
 	}
 	require.Contains(t, stderr.String(), "all is well", "the log goes on")
 	http.DefaultClient.CloseIdleConnections()
+}
+
+// TestASentryThatNeverAnswers holds up no end.
+func TestASentryThatNeverAnswers(t *testing.T) {
+	sentry := silentListener(t)
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = busy.Close() }()
+	w := testWorld(io.Discard, io.Discard, []string{"SENTRY_DSN=http://key@" + sentry + "/1"},
+		"serve", "--listen="+busy.Addr().String(), "--admin-listen=127.0.0.1:0", "--store="+t.TempDir()+"/s.db")
+	begin := time.Now()
+	require.ErrorContains(t, run(t.Context(), w), "address already in use")
+	require.Less(t, time.Since(begin), 10*time.Second)
+}
+
+// silentListener accepts connections and never answers. It returns its address.
+func silentListener(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	accepted := make(chan struct{})
+	var conns []net.Conn
+	go func() {
+		defer close(accepted)
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			conns = append(conns, conn)
+		}
+	}()
+	t.Cleanup(func() {
+		_ = listener.Close()
+		<-accepted
+		for _, conn := range conns {
+			_ = conn.Close()
+		}
+	})
+	return listener.Addr().String()
 }
 
 func TestABadDSNIsNotShown(t *testing.T) {

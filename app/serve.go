@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -58,34 +59,36 @@ const adminStall = 30 * time.Second
 // it prints is queued: whoever reads it may stand still, or be gone.
 func serve(ctx context.Context, w world, s *settings) error {
 	w.survive()
-	loadErr := s.load(w)
+	err := s.load(w)
 	lines := logqueue.New(w.stderr, logFormat(w.stderr, s))
-	err := serveLogged(ctx, w, s, lines, loadErr)
-	if told := (logged{}); err != nil && !errors.As(err, &told) {
-		_, _ = fmt.Fprintln(lines, "error:", err) // a queue takes all
-		err = logged{err}
-	}
-	limit, cancel := context.WithTimeout(context.Background(), flushTimeout)
-	defer cancel()
-	lines.Close(limit)
-	return err
-}
-
-// serveLogged is serve once there is a log.
-func serveLogged(ctx context.Context, w world, s *settings, lines *logqueue.Queue, loadErr error) error {
 	log := slog.New(lines.Handler())
 	for _, warning := range s.unknownVariables(w) { // may explain why loading failed
 		log.Warn(warning)
 	}
-	if loadErr != nil {
-		return loadErr
+	v, flush := readVersion(), func() {}
+	if err == nil {
+		log, flush, err = reportErrors(log, s, w, v)
 	}
-	v := readVersion()
-	log, flush, err := reportErrors(log, s, w, v)
-	if err != nil {
-		return err
+	if err == nil {
+		err = serveLogged(ctx, w, s, v, log, lines)
 	}
-	defer flush()
+	if told := (logged{}); err != nil && !errors.As(err, &told) {
+		_, _ = fmt.Fprintln(lines, "error:", err) // a queue takes all
+		err = logged{err}
+	}
+	var ends sync.WaitGroup
+	ends.Go(flush)
+	ends.Go(func() {
+		limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+		defer cancel()
+		lines.Close(limit)
+	})
+	ends.Wait()
+	return err
+}
+
+// serveLogged is serve once there are settings and a log.
+func serveLogged(ctx context.Context, w world, s *settings, v version, log *slog.Logger, lines *logqueue.Queue) error {
 	tokens, err := loadTokens(s, log)
 	if err != nil {
 		return err
@@ -115,7 +118,7 @@ func (p *parts) run(ctx context.Context, stops *closers) (err error) {
 	if err != nil {
 		return err
 	}
-	stops.add("close the store", func(ctx context.Context) error { return within(ctx, p.store.Close) })
+	stops.add("close the store", func(context.Context) error { return p.store.Close() })
 	p.ready = admin.NewReadiness(tellChanges(p.log, p.store.Ping))
 	switch opened := p.store.(type) {
 	case *bolt.Store:
@@ -275,19 +278,6 @@ func openOrLeave(ctx context.Context, settings *settings, onFail func(error)) (s
 	}
 }
 
-// within gives up on stop when ctx ends: a disk that hangs must not keep the
-// process, which has acknowledged nothing that is not on it.
-func within(ctx context.Context, stop func() error) error {
-	done := make(chan error, 1)
-	go func() { done <- stop() }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // closers is what was started, with how each is stopped.
 type closers []closer
 
@@ -300,12 +290,28 @@ func (c *closers) add(what string, stop func(context.Context) error) {
 	*c = append(*c, closer{what, stop})
 }
 
+// cutOffTime is what the stops get together to end once their ctx has: enough to
+// cut off what is left.
+const cutOffTime = 500 * time.Millisecond
+
 // close stops in the reverse order of starting. One that fails does not keep
-// the others from being stopped.
+// the others from being stopped, and neither does one that hangs, as on a disk that
+// does: what was acknowledged is safe, and the process has to go.
 func (c *closers) close(ctx context.Context) error {
+	patience, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(cutOffTime, cancel) })()
 	var errs []error
 	for _, closer := range slices.Backward(*c) {
-		if err := closer.stop(ctx); err != nil {
+		done := make(chan error, 1)
+		go func() { done <- closer.stop(ctx) }()
+		var err error
+		select {
+		case err = <-done:
+		case <-patience.Done():
+			err = errors.New("it did not end in time")
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", closer.what, err))
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
@@ -34,9 +35,24 @@ func inheritSockets() (listen func(port, address string) (net.Listener, error), 
 	}, nil
 }
 
+// notifyTimeout is how long to wait for room in the queue of a supervisor that stands
+// still: neither the start nor the stop depends on it.
+const notifyTimeout = 500 * time.Millisecond
+
 // notifySystemd tells systemd a state. Without systemd nobody listens.
+// daemon.SdNotify would wait for ever.
 func notifySystemd(state string) {
-	_, _ = daemon.SdNotify(false, state) // it is for the supervisor's comfort
+	socket := os.Getenv("NOTIFY_SOCKET")
+	if socket == "" {
+		return
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		return // it is for the supervisor's comfort
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(notifyTimeout)) // a new socket takes one
+	_, _ = conn.Write([]byte(state))
+	_ = conn.Close()
 }
 
 // keepAlive tells the supervisor twice in each watchdog time that the program
