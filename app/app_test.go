@@ -42,14 +42,14 @@ type app struct {
 // testWorld is a world of nothing but arguments and variables.
 func testWorld(stdout, stderr io.Writer, environ []string, args ...string) world {
 	return world{
-		args:    append([]string{"app"}, args...),
-		environ: environ,
-		stdout:  stdout,
-		stderr:  stderr,
-		now:     time.Now,
-		listen:  func(_, address string) (net.Listener, error) { return net.Listen("tcp", address) },
-		notify:  func(string) {},
-		survive: func() {},
+		args:              append([]string{"app"}, args...),
+		environ:           environ,
+		stdout:            stdout,
+		stderr:            stderr,
+		now:               time.Now,
+		listen:            func(_, address string) (net.Listener, error) { return net.Listen("tcp", address) },
+		notify:            func(string) {},
+		ignoreBrokenPipes: func() {},
 	}
 }
 

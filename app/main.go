@@ -31,15 +31,15 @@ func main() {
 	listen, err := inheritSockets()
 	if err == nil {
 		err = run(ctx, world{
-			args:    os.Args,
-			environ: os.Environ(),
-			stdin:   os.Stdin,
-			stdout:  os.Stdout,
-			stderr:  os.Stderr,
-			now:     time.Now,
-			listen:  listen,
-			notify:  notifySystemd,
-			survive: func() { signal.Ignore(syscall.SIGPIPE) },
+			args:              os.Args,
+			environ:           os.Environ(),
+			stdin:             os.Stdin,
+			stdout:            os.Stdout,
+			stderr:            os.Stderr,
+			now:               time.Now,
+			listen:            listen,
+			notify:            notifySystemd,
+			ignoreBrokenPipes: func() { signal.Ignore(syscall.SIGPIPE) },
 		})
 	}
 	if told := (logged{}); err != nil && !errors.As(err, &told) {
@@ -50,14 +50,14 @@ func main() {
 
 // world is everything outside of the program that it touches by itself.
 type world struct {
-	args           []string // the first is the program's name
-	environ        []string // like os.Environ
-	stdin          io.Reader
-	stdout, stderr io.Writer
-	now            func() time.Time
-	listen         func(port, address string) (net.Listener, error) // port is "public" or "internal"
-	notify         func(state string)                               // tells a supervisor, as sd_notify(3) does
-	survive        func()                                           // lets writes fail whose reader is gone, which else end the process
+	args              []string // the first is the program's name
+	environ           []string // like os.Environ
+	stdin             io.Reader
+	stdout, stderr    io.Writer
+	now               func() time.Time
+	listen            func(port, address string) (net.Listener, error) // port is "public" or "internal"
+	notify            func(state string)                               // tells a supervisor, as sd_notify(3) does
+	ignoreBrokenPipes func()                                           // a write whose reader is gone then fails, and does not end the process
 }
 
 // env looks up a variable.

@@ -130,19 +130,14 @@ func orLater(err error) error {
 	return fmt.Errorf("%w: %w", later, err)
 }
 
-// tellChanges logs when a store stops working, and when it works again.
-func tellChanges(log *slog.Logger, ping func(context.Context) error) func(context.Context) error {
-	working := true
-	return func(ctx context.Context) error { // admin.Readiness calls it once at a time
-		err := ping(ctx)
-		switch {
-		case err != nil && working:
+// tellChange logs when a store stops working, and when it works again.
+func tellChange(log *slog.Logger) func(error) {
+	return func(err error) {
+		if err != nil {
 			log.Error("not ready: the store does not work", "error", err)
-		case err == nil && !working:
-			log.Info("ready: the store works again")
+			return
 		}
-		working = err == nil
-		return err
+		log.Info("ready: the store works again")
 	}
 }
 

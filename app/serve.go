@@ -58,7 +58,7 @@ const adminStall = 30 * time.Second
 // serve runs the service until ctx ends or a part of it fails, and stops it. All that
 // it prints is queued: whoever reads it may stand still, or be gone.
 func serve(ctx context.Context, w world, s *settings) error {
-	w.survive()
+	w.ignoreBrokenPipes()
 	err := s.load(w)
 	lines := logqueue.New(w.stderr, logFormat(w.stderr, s))
 	log := slog.New(lines.Handler())
@@ -119,7 +119,7 @@ func (p *parts) run(ctx context.Context, stops *closers) (err error) {
 		return err
 	}
 	stops.add("close the store", func(context.Context) error { return p.store.Close() })
-	p.ready = admin.NewReadiness(tellChanges(p.log, p.store.Ping))
+	p.ready = admin.NewReadiness(p.store.Ping, tellChange(p.log))
 	switch opened := p.store.(type) {
 	case *bolt.Store:
 		p.startCopies(ctx, opened, stops)

@@ -30,10 +30,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func well(context.Context) error { return nil }
 
+func unheard(error) {}
+
 // port makes an internal port that is ready; change may set other things.
 func port(change ...func(*admin.Config)) http.Handler {
 	c := admin.Config{
-		Ready:    admin.NewReadiness(well),
+		Ready:    admin.NewReadiness(well, unheard),
 		Registry: prometheus.NewRegistry(),
 		Stats:    httpd.NewStats(),
 		Version:  map[string]string{"version": "1.2.3"},
@@ -62,7 +64,7 @@ func ask(h http.Handler, method, path string, headers ...string) *httptest.Respo
 
 func TestHealthNeverTouchesTheStore(t *testing.T) {
 	h := port(func(c *admin.Config) {
-		c.Ready = admin.NewReadiness(func(context.Context) error { panic("touched") })
+		c.Ready = admin.NewReadiness(func(context.Context) error { panic("touched") }, unheard)
 	})
 	w := ask(h, "GET", "/healthz")
 	require.Equal(t, 200, w.Code)
@@ -73,7 +75,7 @@ func TestReadiness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var trouble error
 		pings := 0
-		ready := admin.NewReadiness(func(context.Context) error { pings++; return trouble })
+		ready := admin.NewReadiness(func(context.Context) error { pings++; return trouble }, unheard)
 		h := port(func(c *admin.Config) { c.Ready = ready })
 		requireAnswer := func(status int, text string) {
 			t.Helper()
@@ -98,7 +100,7 @@ func TestReadiness(t *testing.T) {
 }
 
 func TestAProberThatLeavesSpoilsNothing(t *testing.T) {
-	ready := admin.NewReadiness(func(ctx context.Context) error { return ctx.Err() })
+	ready := admin.NewReadiness(func(ctx context.Context) error { return ctx.Err() }, unheard)
 	ready.Up()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -109,7 +111,7 @@ func TestAStoreThatHangsIsNotReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ready *admin.Readiness
 		h := port(func(c *admin.Config) {
-			c.Ready = admin.NewReadiness(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+			c.Ready = admin.NewReadiness(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, unheard)
 			c.Ready.Up()
 			ready = c.Ready
 		})
@@ -121,6 +123,7 @@ func TestAStoreThatHangsIsNotReady(t *testing.T) {
 		ready.Up()
 		time.Sleep(time.Minute) // a probe that waits for another's does not count as waiting here
 		require.Equal(t, 503, ask(h, "GET", "/readyz").Code)
+		time.Sleep(time.Minute) // until the ping has given up
 	})
 }
 

@@ -3,34 +3,45 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
+
+	"birthday-demo/app/httpd"
 )
 
 // Readiness says whether the service should get requests: it was started, is not
 // being stopped, and its store would take reads and writes.
 type Readiness struct {
-	ping func(context.Context) error
+	ping    func(context.Context) error
+	changed func(error)
 
-	mu     sync.Mutex
-	reason string // why it is not up; "" is up
-
-	pinging sync.Mutex // apart, so that a store that hangs keeps nobody from stopping
-	last    error      // of ping
-	checked time.Time
+	mu      sync.Mutex
+	reason  string        // why it is not up; "" is up
+	last    error         // of ping
+	checked time.Time     // when last came; zero before
+	began   time.Time     // of the ping at work
+	answer  chan struct{} // closed when the ping at work has ended; nil without
+	failing bool          // what changed was told
 }
 
 const (
 	// pingEvery keeps a crowd of probes from becoming a load on the store.
 	pingEvery = time.Second
-	// pingTimeout is less than any prober waits.
+	// pingTimeout is what the store gets to answer.
 	pingTimeout = 2 * time.Second
+	// probeTimeout is what a probe waits for that, less than the second after which
+	// probers commonly give up.
+	probeTimeout = 800 * time.Millisecond
+	// lastTimeout is how long an answer of the store stands for the next.
+	lastTimeout = 3 * time.Second
 )
 
 // NewReadiness makes a readiness that is down, and asks ping whether the store
-// works.
-func NewReadiness(ping func(context.Context) error) *Readiness {
-	return &Readiness{ping: ping, reason: "starting"}
+// works. changed is called when it stops working, with the reason, and with nil when
+// it works again; it must neither block nor call the readiness.
+func NewReadiness(ping func(context.Context) error, changed func(error)) *Readiness {
+	return &Readiness{ping: ping, changed: changed, reason: "starting"}
 }
 
 // Up lets requests come.
@@ -43,21 +54,78 @@ func (r *Readiness) Down(reason string) {
 	r.reason = reason
 }
 
-// Check gives nil when the service is ready, else the reason why not. The store
-// is asked at most once a second.
+// Check returns nil when the service is ready, else the reason why not. The store
+// is asked at most once a second, and once at a time; no probe waits for another.
 func (r *Readiness) Check(ctx context.Context) error {
 	r.mu.Lock()
-	reason := r.reason
+	defer r.mu.Unlock()
+	if r.reason == "" {
+		r.wait(r.ask(ctx))
+	}
+	if r.reason != "" {
+		return errors.New(r.reason)
+	}
+	return r.decide()
+}
+
+// ask starts a ping when the last answer is old and none is at work. It returns the
+// end of the one at work, if there is one.
+func (r *Readiness) ask(ctx context.Context) <-chan struct{} {
+	if r.answer == nil && time.Since(r.checked) >= pingEvery {
+		r.began, r.answer = time.Now(), make(chan struct{})
+		go r.pingOnce(context.WithoutCancel(ctx)) // a prober that leaves spoils nothing
+	}
+	return r.answer
+}
+
+// wait returns when a ping has ended, or took too long. r.mu is free meanwhile.
+func (r *Readiness) wait(answer <-chan struct{}) {
+	if answer == nil {
+		return
+	}
 	r.mu.Unlock()
-	if reason != "" {
-		return errors.New(reason)
+	defer r.mu.Lock()
+	timer := time.NewTimer(probeTimeout)
+	defer timer.Stop()
+	select {
+	case <-answer:
+	case <-timer.C:
 	}
-	r.pinging.Lock()
-	defer r.pinging.Unlock()
-	if time.Since(r.checked) >= pingEvery {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingTimeout)
-		defer cancel()
-		r.last, r.checked = r.ping(ctx), time.Now()
+}
+
+func (r *Readiness) pingOnce(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	err := r.tryPing(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last, r.checked = err, time.Now()
+	close(r.answer)
+	r.answer = nil
+	_ = r.decide() // it may have been waited for by nobody
+}
+
+// tryPing makes an error of a panic, which else would end the process.
+func (r *Readiness) tryPing(ctx context.Context) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic with %s", httpd.PanicText(v))
+		}
+	}()
+	return r.ping(ctx)
+}
+
+// decide says whether the store works, and tells when that has changed. Of a store
+// that is being closed nobody wants to know.
+func (r *Readiness) decide() error {
+	err := r.last
+	pinging := r.answer != nil
+	if pinging && (time.Since(r.checked) > lastTimeout || time.Since(r.began) > pingTimeout) {
+		err = fmt.Errorf("the store has not answered for %v", time.Since(r.began).Round(100*time.Millisecond))
 	}
-	return r.last
+	if failing := err != nil; failing != r.failing && r.reason == "" {
+		r.failing = failing
+		r.changed(err)
+	}
+	return err
 }
