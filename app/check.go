@@ -289,6 +289,9 @@ func (c *checkup) backups() {
 
 // ports tries whether the addresses are free, unless the service has them.
 func (c *checkup) ports(running bool) {
+	if _, warning := c.connections(); warning != "" { // as of this process
+		c.warn("ports", warning)
+	}
 	if running {
 		return
 	}

@@ -142,7 +142,11 @@ func (p *parts) run(ctx context.Context, stops *closers) (err error) {
 		return listenError("listen", s.Listen, err)
 	}
 	limits := publicLimits
-	limits.MaxConnections = s.MaxConnections
+	limit, warning := s.connections()
+	if warning != "" {
+		p.log.Warn(warning)
+	}
+	limits.MaxConnections = limit
 	public := httpd.Start("public", listener, p.api(), limits, p.log, failed)
 	stops.add("stop the public port", func(ctx context.Context) error { return public.Drain(ctx, s.DrainDelay) })
 
