@@ -57,7 +57,7 @@ func (p parts) api() http.Handler {
 	s := p.settings
 	people := p.store
 	if p.replicas != nil {
-		people = withReplicas{people, p.replicas, new(atomic.Int64)}
+		people = withReplicas{people, p.replicas, new(atomic.Pointer[time.Time])}
 	}
 	zone, _ := birthday.NewZones().Parse(s.TimeZone) // load has checked it,
 	proxies, _ := s.proxies()                        // and these

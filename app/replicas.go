@@ -23,12 +23,12 @@ const (
 type withReplicas struct {
 	store
 	replicas birthday.Store
-	away     *atomic.Int64 // until when not to ask them, in nanoseconds since 1970
+	away     *atomic.Pointer[time.Time] // when none answered, on the clock that nobody sets; nil before
 }
 
 // Get asks a replica, and the primary when none answers.
 func (w withReplicas) Get(ctx context.Context, name birthday.Username) (birthday.Person, error) {
-	if time.Now().UnixNano() < w.away.Load() {
+	if away := w.away.Load(); away != nil && time.Since(*away) < replicaPause {
 		return w.store.Get(ctx, name)
 	}
 	hasty, cancel := context.WithTimeout(ctx, replicaTimeout)
@@ -37,6 +37,7 @@ func (w withReplicas) Get(ctx context.Context, name birthday.Username) (birthday
 	if err == nil || errors.Is(err, birthday.ErrNotFound) || ctx.Err() != nil {
 		return p, err
 	}
-	w.away.Store(time.Now().Add(replicaPause).UnixNano())
+	now := time.Now()
+	w.away.Store(&now)
 	return w.store.Get(ctx, name)
 }

@@ -91,7 +91,7 @@ func seed(t testing.TB) uint64 {
 	t.Helper()
 	n, err := strconv.ParseUint(os.Getenv("SEED"), 10, 64)
 	if err != nil {
-		n = uint64(time.Now().UnixNano()) % 1_000_000
+		n = uint64(time.Now().UnixNano()) % 1_000_000 //nolint:forbidigo // a number that is new
 	}
 	t.Logf("SEED=%d", n)
 	return n

@@ -271,7 +271,7 @@ func (p *powercutParser) read(trace string) {
 		sec, _ := strconv.ParseInt(parts[2], 10, 64)
 		micro, _ := strconv.ParseInt(parts[3], 10, 64)
 		number := len(p.r.times)
-		p.r.times = append(p.r.times, time.Unix(sec, micro*1000))
+		p.r.times = append(p.r.times, time.Unix(sec, micro*1000)) //nolint:forbidigo // strace wrote it
 		begin := number
 		if head, cut := strings.CutSuffix(text, " <unfinished ...>"); cut {
 			unfinished[thread] = open{head, number}

@@ -48,8 +48,8 @@ type switchOver struct {
 	service     atomic.Pointer[service] // where a proxy sends requests
 	end         atomic.Bool
 	reads       atomic.Int64
-	silenced    atomic.Int64 // writers that have been refused
-	firstNo     atomic.Int64 // when the first was, in nanoseconds
+	silenced    atomic.Int64              // writers that have been refused
+	firstNo     atomic.Pointer[time.Time] // when the first was
 	lastWriters sync.WaitGroup
 
 	mu                sync.Mutex
@@ -151,15 +151,16 @@ func (m *switchOver) write(prefix string) {
 			m.mu.Lock()
 			m.acknowledged[name] = date
 			if m.silenced.Load() == switchOverWriters && m.refused == 0 {
-				m.refused = time.Since(time.Unix(0, m.firstNo.Load()))
+				m.refused = time.Since(*m.firstNo.Load())
 			}
 			m.mu.Unlock()
 			n++
 		default:
 			if status == http.StatusUnauthorized && !silenced {
 				silenced = true
+				now := time.Now()
+				m.firstNo.CompareAndSwap(nil, &now)
 				m.silenced.Add(1)
-				m.firstNo.CompareAndSwap(0, time.Now().UnixNano())
 			}
 			time.Sleep(5 * time.Millisecond)
 		}
