@@ -23,9 +23,9 @@ type store interface {
 }
 
 // openStore opens the store that the settings name: a file, which it makes when
-// there is none, or a database, which need not be there yet. It calls onFail when
-// the store can no longer be trusted and the process should end.
-func openStore(ctx context.Context, s *settings, onFail func(error)) (store, error) {
+// there is none, or a database, which need not be there yet. The options are for a
+// file.
+func openStore(ctx context.Context, s *settings, o bolt.Options) (store, error) {
 	if s.inDatabase() {
 		db, err := postgres.Open(ctx, s.Store, s.database())
 		if err != nil {
@@ -33,7 +33,7 @@ func openStore(ctx context.Context, s *settings, onFail func(error)) (store, err
 		}
 		return db, nil
 	}
-	file, err := bolt.Open(s.Store, bolt.Options{Failed: onFail})
+	file, err := bolt.Open(s.Store, o)
 	if err != nil {
 		return nil, err // it says what was tried, on what, and what to do
 	}
@@ -56,7 +56,7 @@ func openReplicas(ctx context.Context, s *settings) (*postgres.Store, error) {
 // nobody waits for it to come. A disk that fails shows in the error of the call
 // that it fails.
 func openForCommand(ctx context.Context, s *settings) (store, error) {
-	opened, err := openStore(ctx, s, func(error) {})
+	opened, err := openStore(ctx, s, bolt.Options{})
 	if err != nil || !s.inDatabase() {
 		return opened, err
 	}

@@ -114,7 +114,7 @@ func serveLogged(ctx context.Context, w world, s *settings, v version, log *slog
 func (p *parts) run(ctx context.Context, stops *closers) (err error) {
 	s := p.settings
 	failed := make(chan error, 3) // the store and the two ports: the first ends the wait
-	p.store, err = openOrLeave(ctx, s, func(err error) { failed <- err })
+	p.store, err = openOrLeave(ctx, s, bolt.Options{Failed: func(err error) { failed <- err }, Progress: p.tellProgress()})
 	if err != nil {
 		return err
 	}
@@ -262,16 +262,38 @@ func loadTokens(s *settings, log *slog.Logger) (t tokens, err error) {
 	return t, nil
 }
 
+const (
+	// progressEvery is how often the log says how far a start is.
+	progressEvery = 10 * time.Second
+
+	// extendTimeout has systemd wait for another half minute (sd_notify(3)).
+	extendTimeout = "EXTEND_TIMEOUT_USEC=30000000"
+)
+
+// tellProgress returns what tells the supervisor and the log that a store is being
+// read, as long as it makes progress.
+func (p *parts) tellProgress() func(read, all int64) {
+	told := time.Now()
+	return func(read, all int64) {
+		p.notify(extendTimeout)
+		if time.Since(told) < progressEvery {
+			return
+		}
+		told = time.Now()
+		p.log.Info("reading the store through before serving from it", "percent", 100*read/all, "bytes", all)
+	}
+}
+
 // openOrLeave opens the store, unless ctx ends first: another process may have it
 // for some time.
-func openOrLeave(ctx context.Context, settings *settings, onFail func(error)) (store, error) {
+func openOrLeave(ctx context.Context, settings *settings, o bolt.Options) (store, error) {
 	type result struct {
 		store
 		err error
 	}
 	done := make(chan result, 1)
 	go func() {
-		s, err := openStore(ctx, settings, onFail)
+		s, err := openStore(ctx, settings, o)
 		done <- result{s, err}
 	}()
 	select {
