@@ -4,8 +4,8 @@ import (
 	"bufio"
 	"encoding/csv"
 	"errors"
-	"fmt"
 	"io"
+	"strings"
 
 	"birthday-demo/app/birthday"
 )
@@ -18,20 +18,16 @@ var csvCodec = codec{
 	layout:    layout{start: csvHeader + "\n", between: ",", after: "\n"},
 }
 
-// csvReader reads the records of RFC 4180 below the header. A record that cannot
-// be read and a line that is too long spoil no other; but a record that opens a
-// quote goes on until the next, and ends the reading when that is too long.
+// csvReader reads the records of RFC 4180 below the header, one a line: neither a
+// username nor a date has a line end, so that a stray quote spoils its own line only.
 //
-// It is the source of its own csv.Reader, which would keep all of a record in
-// memory, and gives it no line before it asks for one.
+// It is the source of its own csv.Reader, and holds one line for it.
 type csvReader struct {
 	lines   lineReader
-	rest    []byte // of the last line
+	rest    []byte // of the line
 	records *csv.Reader
 	rules   Rules
 	begun   bool // the header was read
-	start   int  // the line where the record starts; 0 before it
-	left    int  // how many bytes the record may still have
 }
 
 func openCSV(r *bufio.Reader, rules Rules) func() (birthday.Person, error) {
@@ -44,56 +40,57 @@ func openCSV(r *bufio.Reader, rules Rules) func() (birthday.Person, error) {
 
 func (c *csvReader) next() (birthday.Person, error) {
 	if !c.begun {
-		name, born, err := c.record()
-		if isRefusal(err) || err == nil && name+","+born != csvHeader {
-			err = errors.New("the first line must be " + csvHeader)
+		if err := c.header(); err != nil {
+			return birthday.Person{}, err
 		}
-		if err != nil {
-			return birthday.Person{}, err // the end, where there is nothing at all
-		}
-		c.begun = true
 	}
-	name, born, err := c.record()
+	line, err := c.line()
 	if err != nil {
 		return birthday.Person{}, err
 	}
-	return c.rules.person(c.start, name, born)
-}
-
-// record gives the two fields of the next record.
-func (c *csvReader) record() (name, born string, err error) {
-	c.start, c.left = 0, maxEntry
-	fields, err := c.records.Read()
-	_, broken := errors.AsType[*csv.ParseError](err)
-	switch {
-	case c.left < 0 && c.lines.line > c.start:
-		return "", "", fmt.Errorf("line %d: %w", c.start, errTooLong)
-	case c.left < 0, broken:
-		return "", "", invalidBody(c.start)
-	case err != nil:
-		return "", "", err
+	if len(line) > maxEntry {
+		return birthday.Person{}, invalidBody(c.lines.line)
 	}
-	return fields[0], fields[1], nil
+	c.rest = line
+	fields, err := c.records.Read()
+	if err != nil {
+		return birthday.Person{}, invalidBody(c.lines.line)
+	}
+	return c.rules.person(c.lines.line, fields[0], fields[1])
 }
 
-// Read gives the csv.Reader what is left of a line, or the next one when it asks
-// for more. A record that is too long ends there.
-func (c *csvReader) Read(p []byte) (int, error) {
-	for len(c.rest) == 0 {
+// header reads the first line. Its error is the end where there is nothing at all.
+func (c *csvReader) header() error {
+	line, err := c.line()
+	if err != nil {
+		return err
+	}
+	c.rest = line
+	names, err := c.records.Read()
+	if err != nil || len(line) > maxEntry || strings.Join(names, "\n") != "username\ndateOfBirth" {
+		return errors.New("the first line must be " + csvHeader)
+	}
+	c.begun = true
+	return nil
+}
+
+// line returns the next line that is not blank, and at the end of the text also not
+// a lone CR, which is nothing to a csv.Reader.
+func (c *csvReader) line() ([]byte, error) {
+	for {
 		line, err := c.lines.next()
-		if err != nil {
-			return 0, err
+		switch string(line) {
+		case "\n", "\r\n", "\r":
+			continue
 		}
-		if c.start == 0 {
-			if string(line) == "\n" || string(line) == "\r\n" { // which starts nothing
-				continue
-			}
-			c.start = c.lines.line
-		}
-		if c.left -= len(line); c.left < 0 {
-			return 0, io.EOF
-		}
-		c.rest = line
+		return line, err
+	}
+}
+
+// Read hands the line to the csv.Reader, to which each line is a file.
+func (c *csvReader) Read(p []byte) (int, error) {
+	if len(c.rest) == 0 {
+		return 0, io.EOF
 	}
 	n := copy(p, c.rest)
 	c.rest = c.rest[n:]

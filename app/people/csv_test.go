@@ -1,6 +1,8 @@
 package people_test
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -30,20 +32,39 @@ func TestReadCSV(t *testing.T) {
 		{"a bad date", header + "ana,17.5.1990\n", []string{"line 2: INVALID_DATE"}},
 		{"both are wrong", header + "ana1,1990\n", []string{"line 2: INVALID_USERNAME, INVALID_DATE"}},
 		{"spaces around", header + " ana ,1990-05-17\n", []string{"line 2: INVALID_USERNAME"}},
-		{"a line end in a name", header + "\"a\nna\",1990-05-17\nana,1990-05-17\n,\n", []string{"line 2: INVALID_USERNAME", good, "line 5: INVALID_USERNAME, INVALID_DATE"}},
+		{"a line end in a name", header + "\"a\nna\",1990-05-17\nana,1990-05-17\n,\n", []string{"line 2: INVALID_BODY", "line 3: INVALID_BODY", good, "line 5: INVALID_USERNAME, INVALID_DATE"}},
 		{"invalid UTF-8", header + "an\xff,1990-05-17\n", []string{"line 2: INVALID_USERNAME"}},
 		{"the header again", header + header, []string{"line 2: INVALID_DATE"}},
 
 		{"one field", header + "ana\nana,1990-05-17\n", []string{"line 2: INVALID_BODY", good}},
 		{"three fields", header + "ana,1990-05-17,\nana,1990-05-17\n", []string{"line 2: INVALID_BODY", good}},
-		{"three fields over two lines", header + "\"a\n\",b,c\nana,1990-05-17\n", []string{"line 2: INVALID_BODY", good}},
 		{"another separator", header + "ana;1990-05-17\n", []string{"line 2: INVALID_BODY"}},
 		{"a line of spaces", header + "  \n", []string{"line 2: INVALID_BODY"}},
 		{"a bare quote", header + "a\"na,1990-05-17\nana,1990-05-17\n", []string{"line 2: INVALID_BODY", good}},
 		{"text after a quote", header + "\"a\"na,1990-05-17\nana,1990-05-17\n", []string{"line 2: INVALID_BODY", good}},
-		{"text after a quote, lines later", header + "\"\n\na\"na,1990-05-17\nana,1990-05-17\n", []string{"line 2: INVALID_BODY", good}},
-		{"a quote that is never closed", header + "ana,1990-05-17\n\"bob,1991-06-18\ncyd,1992-07-19\n", []string{good, "line 3: INVALID_BODY"}},
+		{"a quote that is never closed", header + "ana,1990-05-17\n\"bob,1991-06-18\nana,1990-05-17\n", []string{good, "line 3: INVALID_BODY", good}},
+		{"a quote opened in the last field", header + "bob,\"1991-06-18\nana,1990-05-17\n", []string{"line 2: INVALID_BODY", good}},
+		{"a stray quote, and another lines later", header + "\"bob,1991-06-18\nana,1990-05-17\nana,1990-05-17\n\"cyd,1992-07-19\nana,1990-05-17\n", []string{"line 2: INVALID_BODY", good, good, "line 5: INVALID_BODY", good}},
+		{"a quote opened on the last line", header + "ana,1990-05-17\n\"", []string{good, "line 3: INVALID_BODY"}},
+		{"the last line is a CR", header + "ana,1990-05-17\n\r", []string{good}},
 	})
+}
+
+// TestReadCSVKeepsEveryGoodLine has two stray quotes, with half of the lines between
+// them.
+func TestReadCSVKeepsEveryGoodLine(t *testing.T) {
+	lines := slices.Repeat([]string{"ana,1990-05-17"}, 5000)
+	lines[1200], lines[3700] = "\"ana,1990-05-17", "ana,\"1990-05-17"
+	kept, refusals := 0, []string(nil)
+	for _, err := range people.Read(strings.NewReader("username,dateOfBirth\n"+strings.Join(lines, "\n")), people.CSV, rules) {
+		if err != nil {
+			refusals = append(refusals, err.Error())
+			continue
+		}
+		kept++
+	}
+	require.Equal(t, []string{"line 1202: INVALID_BODY", "line 3702: INVALID_BODY"}, refusals)
+	require.Equal(t, 4998, kept)
 }
 
 func TestReadCSVNeedsItsHeader(t *testing.T) {
