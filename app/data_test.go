@@ -278,6 +278,25 @@ func TestDataCommandsFailClearly(t *testing.T) {
 	require.Equal(t, []string{damaged}, files, "a failed command leaves nothing behind")
 }
 
+// TestImportWarnsOfFurtherColumns has what Excel writes in many countries.
+func TestImportWarnsOfFurtherColumns(t *testing.T) {
+	const (
+		input   = "\ufeffemail;DateOfBirth;Username\r\nx;1990-05-17;ana\r\n"
+		warning = "columns beside username and dateOfBirth, which are ignored: 1"
+	)
+	service := start(t)
+	for _, where := range []string{"--store=" + filepath.Join(t.TempDir(), "birthday.db"), "--admin=" + service.internal} {
+		stdout, messages, code := command(t, input, "import", "--json", where)
+		require.Zero(t, code, messages)
+		require.JSONEq(t, `{"taken": 1, "refused": 0, "refusals": null, "warnings": ["`+warning+`"]}`, stdout)
+		require.Equal(t, "taken: 1, refused: 0\nwarning: "+warning+"\n", messages)
+		_, messages, code = command(t, input, "import", "--quiet", where)
+		require.Zero(t, code)
+		require.Empty(t, messages)
+	}
+	require.NoError(t, service.stop())
+}
+
 // TestErrorsNameTheFileThatWasAskedFor closes the temporary file early, which
 // stands for every trouble with it.
 func TestErrorsNameTheFileThatWasAskedFor(t *testing.T) {

@@ -22,12 +22,14 @@ func importCommand(w world, s *settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import [FILE|-]",
 		Short: "Take people from a file or the standard input",
-		Long: "Reads people as JSON lines, as CSV with the header username,dateOfBirth, or from\n" +
-			"the original service's file, and validates them by the rules of the API. Doing\n" +
-			"it again changes nothing; the last line of a name wins. Good lines are kept when\n" +
-			"others are refused: then the exit code is 3. A refusal names line and code, never\n" +
-			"the value. A dry run goes by the settings of the command; with --admin it also\n" +
-			"sees whether the service is there and would let it in.",
+		Long: "Reads people as JSON lines, as CSV, or from the original service's file, and\n" +
+			"validates them by the rules of the API. The header of CSV names username and\n" +
+			"dateOfBirth, in any order and case, separated by comma, semicolon or tab; further\n" +
+			"columns are ignored, with a warning; a record is one line. Doing it again changes\n" +
+			"nothing; the last line of a name wins. Good lines are kept when others are\n" +
+			"refused: then the exit code is 3. A refusal names line and code, never the value.\n" +
+			"A dry run goes by the settings of the command; with --admin it also sees whether\n" +
+			"the service is there and would let it in.",
 		Example: "  app import people.csv\n  app export --store old.db | app import --admin http://localhost:8081",
 		Args:    atMostOneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -58,6 +60,7 @@ type importReport struct {
 	Taken    int              `json:"taken"` // lines, of which the last of a name counts
 	Refused  int              `json:"refused"`
 	Refusals []people.Refusal `json:"refusals"` // the first of them
+	Warnings []people.Warning `json:"warnings,omitempty"`
 }
 
 const maxRefusals = 20 // that a report names
@@ -179,6 +182,9 @@ func (i *importer) tell(w world, r importReport) error {
 	}
 	if err := i.say(w, r, "%s: %d, refused: %d", verb, r.Taken, r.Refused); err != nil || i.quiet {
 		return err
+	}
+	for _, warning := range r.Warnings {
+		_, _ = fmt.Fprintln(w.stderr, "warning:", warning)
 	}
 	for _, refusal := range r.Refusals {
 		_, _ = fmt.Fprintln(w.stderr, refusal)

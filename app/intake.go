@@ -67,6 +67,7 @@ func importPeople(ctx context.Context, s store, stream iter.Seq2[birthday.Person
 func (i *intake) all(ctx context.Context, stream iter.Seq2[birthday.Person, error]) error {
 	for p, err := range stream {
 		refusal, refused := errors.AsType[people.Refusal](err)
+		warning, warned := errors.AsType[people.Warning](err)
 		switch {
 		case err == nil:
 			if err := i.take(ctx, p); err != nil {
@@ -74,6 +75,8 @@ func (i *intake) all(ctx context.Context, stream iter.Seq2[birthday.Person, erro
 			}
 		case refused:
 			i.refuse(refusal)
+		case warned:
+			i.report.Warnings = append(i.report.Warnings, warning)
 		default:
 			if flushErr := i.flush(ctx); flushErr != nil {
 				return fmt.Errorf("%w; and the input: %s", flushErr, err) //nolint:errorlint // the client cannot mend the first

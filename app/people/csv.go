@@ -2,9 +2,12 @@ package people
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/csv"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"birthday-demo/app/birthday"
@@ -26,20 +29,19 @@ type csvReader struct {
 	lines   lineReader
 	rest    []byte // of the line
 	records *csv.Reader
+	columns csvColumns // none before the header was read
 	rules   Rules
-	begun   bool // the header was read
 }
 
 func openCSV(r *bufio.Reader, rules Rules) func() (birthday.Person, error) {
 	c := &csvReader{lines: lineReader{source: r}, rules: rules}
 	c.records = csv.NewReader(c)
-	c.records.FieldsPerRecord = 2
 	c.records.ReuseRecord = true
 	return c.next
 }
 
 func (c *csvReader) next() (birthday.Person, error) {
-	if !c.begun {
+	if c.columns.all == 0 {
 		if err := c.header(); err != nil {
 			return birthday.Person{}, err
 		}
@@ -56,21 +58,28 @@ func (c *csvReader) next() (birthday.Person, error) {
 	if err != nil {
 		return birthday.Person{}, invalidBody(c.lines.line)
 	}
-	return c.rules.person(c.lines.line, fields[0], fields[1])
+	return c.rules.person(c.lines.line, fields[c.columns.username], fields[c.columns.born])
 }
 
-// header reads the first line. Its error is the end where there is nothing at all.
+// header reads the first line. Its error may be a Warning, or the end where there
+// is nothing at all.
 func (c *csvReader) header() error {
 	line, err := c.line()
+	if err == nil && isSeparatorHint(line) {
+		line, err = c.line()
+	}
 	if err != nil {
 		return err
 	}
-	c.rest = line
-	names, err := c.records.Read()
-	if err != nil || len(line) > maxEntry || strings.Join(names, "\n") != "username\ndateOfBirth" {
-		return errors.New("the first line must be " + csvHeader)
+	columns, ok := parseHeader(line)
+	if !ok || len(line) > maxEntry {
+		return errors.New("the first line must be a header like " + csvHeader + ": both names once, separated by comma, semicolon or tab")
 	}
-	c.begun = true
+	c.columns = columns
+	c.records.Comma, c.records.FieldsPerRecord = c.columns.separator, c.columns.all
+	if further := c.columns.all - 2; further > 0 {
+		return Warning(fmt.Sprintf("columns beside username and dateOfBirth, which are ignored: %d", further))
+	}
 	return nil
 }
 
@@ -96,3 +105,41 @@ func (c *csvReader) Read(p []byte) (int, error) {
 	c.rest = c.rest[n:]
 	return n, nil
 }
+
+// csvColumns says how many columns there are, and which are read.
+type csvColumns struct {
+	separator           rune
+	all, username, born int
+}
+
+// parseHeader reports whether a line is a header of CSV, and what it says.
+func parseHeader(line []byte) (csvColumns, bool) {
+	for _, separator := range ",;\t" {
+		header := csv.NewReader(bytes.NewReader(line))
+		header.Comma = separator
+		names, err := header.Read()
+		if err != nil {
+			continue
+		}
+		username, born := onlyIndex(names, "username"), onlyIndex(names, "dateOfBirth")
+		if username >= 0 && born >= 0 {
+			return csvColumns{separator, len(names), username, born}, true
+		}
+	}
+	return csvColumns{}, false
+}
+
+// onlyIndex returns where a name is among the names, in any case; -1 when it is not
+// there, or more than once.
+func onlyIndex(names []string, name string) int {
+	is := func(other string) bool { return strings.EqualFold(other, name) }
+	i := slices.IndexFunc(names, is)
+	if i >= 0 && slices.ContainsFunc(names[i+1:], is) {
+		return -1
+	}
+	return i
+}
+
+// isSeparatorHint reports whether a line is the one that tells Excel the separator,
+// above the header.
+func isSeparatorHint(line []byte) bool { return bytes.HasPrefix(line, []byte("sep=")) }

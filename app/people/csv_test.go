@@ -50,6 +50,29 @@ func TestReadCSV(t *testing.T) {
 	})
 }
 
+func TestReadCSVByItsHeader(t *testing.T) {
+	const (
+		good   = "ana 1990-05-17"
+		ignore = "columns beside username and dateOfBirth, which are ignored: "
+	)
+	testReading(t, people.CSV, []readingTest{
+		{"the other order", "dateOfBirth,username\n1990-05-17,ana\n", []string{good}},
+		{"another case", "USERNAME,dateofbirth\nana,1990-05-17\n", []string{good}},
+		{"semicolons", "username;dateOfBirth\r\nana;1990-05-17\r\n\r\n", []string{good}},
+		{"tabs", "username\tdateOfBirth\nana\t1990-05-17\n", []string{good}},
+		{"semicolons, quotes and a byte order mark", "\ufeff\"DateOfBirth\";\"Username\"\n\"1990-05-17\";\"ana\"\n", []string{good}},
+		{"a line for Excel", "\ufeffsep=;\r\nusername;dateOfBirth\r\nana;1990-05-17\r\n", []string{good}},
+		{"a line for Excel and nothing more", "sep=;\n", nil},
+		{"a line for Excel counts", "sep=;\nusername;dateOfBirth\n;1990-05-17\n", []string{"line 3: INVALID_USERNAME"}},
+		{"another separator than the header's", "username;dateOfBirth\nana,1990-05-17\nana;1990-05-17\n", []string{"line 2: INVALID_BODY", good}},
+		{"the other separators are text", "username\tdateOfBirth\na;na\t1990-05-17\n", []string{"line 2: INVALID_USERNAME"}},
+		{"columns more", "email,dateOfBirth,note,username\nx,1990-05-17,\"a, b\",ana\n", []string{ignore + "2", good}},
+		{"columns more, and none of them here", "username;dateOfBirth;note\nana;1990-05-17\nana;1990-05-17;\n", []string{ignore + "1", "line 2: INVALID_BODY", good}},
+		{"a column more without a name", "username,dateOfBirth,\nana,1990-05-17,\n", []string{ignore + "1", good}},
+		{"a column more with a line end", "username,dateOfBirth,note\nana,1990-05-17,\"a\nb\"\nana,1990-05-17,\n", []string{ignore + "1", "line 2: INVALID_BODY", "line 3: INVALID_BODY", good}},
+	})
+}
+
 // TestReadCSVKeepsEveryGoodLine has two stray quotes, with half of the lines between
 // them.
 func TestReadCSVKeepsEveryGoodLine(t *testing.T) {
@@ -68,19 +91,19 @@ func TestReadCSVKeepsEveryGoodLine(t *testing.T) {
 }
 
 func TestReadCSVNeedsItsHeader(t *testing.T) {
-	want := []string{"the first line must be username,dateOfBirth"}
+	want := []string{"the first line must be a header like username,dateOfBirth: both names once, separated by comma, semicolon or tab"}
 	testReading(t, people.CSV, []readingTest{
 		{"nothing", "", nil},
 		{"blank lines", "\n\r\n", nil},
 		{"a row", "ana,1990-05-17\n", want},
-		{"the other order", "dateOfBirth,username\n1990-05-17,ana\n", want},
-		{"another spelling", "Username,DateOfBirth\nana,1990-05-17\n", want},
 		{"spaces", "username, dateOfBirth\nana,1990-05-17\n", want},
-		{"a column more", "username,dateOfBirth,email\nana,1990-05-17,x\n", want},
 		{"a column less", "username\nana\n", want},
+		{"a name twice", "username,dateOfBirth,Username\nana,1990-05-17,bob\n", want},
 		{"both names in one column", "\"username,dateOfBirth\",\"\"\n", want},
-		{"another separator", "username;dateOfBirth\n", want},
+		{"two separators", "email,username;dateOfBirth\nx,ana;1990-05-17\n", want},
+		{"a fourth separator", "username|dateOfBirth\nana|1990-05-17\n", want},
 		{"a broken quote", "username,\"dateOfBirth\nana,1990-05-17\n", want},
+		{"a header over two lines", "username,dateOfBirth,\"a\nb\"\nana,1990-05-17,x\n", want},
 		{"UTF-16", "\xff\xfeu\x00s\x00", want},
 		{"lines that end with CR", "username,dateOfBirth\rana,1990-05-17\r", want},
 	})

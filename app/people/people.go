@@ -26,7 +26,7 @@ type Format string
 // The formats.
 const (
 	JSONL    Format = "jsonl"    // {"username": "ana", "dateOfBirth": "1990-05-17"}, one a line
-	CSV      Format = "csv"      // ana,1990-05-17 below the header username,dateOfBirth
+	CSV      Format = "csv"      // ana,1990-05-17 below a header like username,dateOfBirth
 	Original Format = "original" // {"ana": "1990-05-17", …}, the file of the original service
 )
 
@@ -87,8 +87,9 @@ func Detect(name string, head []byte) (Format, error) {
 	head = bytes.TrimLeft(bytes.TrimPrefix(head, []byte(byteOrderMark)), whiteSpace)
 	first, _, _ := bytes.Cut(head, []byte("\n"))
 	first = bytes.TrimRight(first, whiteSpace)
+	_, isHeader := parseHeader(first)
 	switch {
-	case string(first) == csvHeader:
+	case isHeader, isSeparatorHint(first):
 		return CSV, nil
 	case isPerson(first):
 		return JSONL, nil

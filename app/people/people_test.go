@@ -88,6 +88,10 @@ func TestDetect(t *testing.T) {
 		{"a header of CSV", "-", "username,dateOfBirth\nana,", people.CSV},
 		{"a header of CSV with BOM and CRLF", "-", "\ufeffusername,dateOfBirth\r\n", people.CSV},
 		{"a header of CSV without a line end", "people.txt", "username,dateOfBirth", people.CSV},
+		{"a header of CSV in another order and case", "-", "dateofbirth,\"USERNAME\",note\n", people.CSV},
+		{"a header of CSV with semicolons", "-", "\ufeffusername;dateOfBirth\r\n", people.CSV},
+		{"a header of CSV with tabs", "people.tsv", "\tusername\tdateOfBirth\t\n", people.CSV},
+		{"a line for Excel above the header of CSV", "-", "sep=;\r\nusername;dateOfBirth\r\n", people.CSV},
 		{"a person on a line", "-", line + "\n{", people.JSONL},
 		{"a person on a line with BOM and CRLF", "-", "\ufeff" + line + "\r\n", people.JSONL},
 		{"a person without a date", "-", `{"username": 1}`, people.JSONL},
@@ -111,6 +115,7 @@ func TestDetect(t *testing.T) {
 func TestDetectRefuses(t *testing.T) {
 	tests := []struct{ what, name, head string }{
 		{"another header", "-", "name,born\n"},
+		{"a header of CSV with a name twice", "-", "username,dateOfBirth,username\n"},
 		{"an array", "people.json", `[{"username": "ana"}]`},
 		{"a compressed file", "people.csv.gz", "\x1f\x8b\x08"},
 	}

@@ -63,12 +63,18 @@ func (r Refusal) Error() string {
 	return text.String()
 }
 
+// Warning says what of a text is ignored. It is no fault.
+type Warning string
+
+// Error returns the warning.
+func (w Warning) Error() string { return string(w) }
+
 // Read gives the people of a text, one after the other, as they stand there; a
-// name may come more than once. What is no valid person gives a Refusal, and
-// reading goes on. Any other error is the last thing given: the source's own, or
-// one that says where the text cannot be read on. No error quotes the text. The
-// stream can be read once; an entry takes up to some 64 KiB of memory. A text of
-// nothing, or of blank lines, is nobody in every format.
+// name may come more than once. What is no valid person gives a Refusal, what is
+// ignored a Warning, and reading goes on. Any other error is the last thing given:
+// the source's own, or one that says where the text cannot be read on. No error
+// quotes the text. The stream can be read once; an entry takes up to some 64 KiB of
+// memory. A text of nothing, or of blank lines, is nobody in every format.
 func Read(r io.Reader, f Format, rules Rules) iter.Seq2[birthday.Person, error] {
 	return func(yield func(birthday.Person, error) bool) {
 		next, err := open(r, f, rules)
@@ -78,7 +84,7 @@ func Read(r io.Reader, f Format, rules Rules) iter.Seq2[birthday.Person, error] 
 		}
 		for {
 			p, err := next()
-			if atEnd(err) || !yield(p, err) || err != nil && !isRefusal(err) {
+			if atEnd(err) || !yield(p, err) || !goesOn(err) {
 				return
 			}
 		}
@@ -107,9 +113,14 @@ func atEnd(err error) bool {
 	return err == io.EOF //nolint:errorlint // see above
 }
 
-func isRefusal(err error) bool {
-	_, is := errors.AsType[Refusal](err)
-	return is
+// goesOn reports whether there may be more to read after err.
+func goesOn(err error) bool {
+	if err == nil {
+		return true
+	}
+	_, refused := errors.AsType[Refusal](err)
+	_, warned := errors.AsType[Warning](err)
+	return refused || warned
 }
 
 // maxEntry is how many bytes a person may take in a text. A username has 256 at
