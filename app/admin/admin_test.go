@@ -184,11 +184,27 @@ func TestWebPagesAreKeptOut(t *testing.T) {
 	}
 	for host, status := range map[string]int{
 		"localhost": 200, "localhost:8081": 200, "127.0.0.1:8081": 200, "[::1]:8081": 200, "127.9.9.9": 200,
+		"LOCALHOST:8081": 200, "LocalHost": 200, "[::1]": 200, "[::2]": 403,
 		"evil.example": 403, "evil.example:8081": 403, "localhost.evil.example": 403, "10.0.0.1:8081": 403, "": 403,
 	} {
 		require.Equal(t, status, ask(port(on), "GET", profile, "Host", host).Code, host)
 	}
 	require.Equal(t, 200, ask(port(on), "GET", "/healthz", "Host", "evil.example", "Sec-Fetch-Site", "cross-site").Code)
+}
+
+// TestWebPagesOfOlderBrowsersAreKeptOut has no Sec-Fetch-Site.
+func TestWebPagesOfOlderBrowsersAreKeptOut(t *testing.T) {
+	imports := 0
+	h := port(func(c *admin.Config) {
+		c.Data.Import = func(context.Context, io.Reader, string) (any, error) { imports++; return nil, nil }
+	})
+	for _, origin := range []string{"http://evil.example", "https://evil.example:8081", "http://localhost:8082", "null"} {
+		require.Equal(t, 403, ask(h, "POST", "/import", "Origin", origin, "Content-Type", "text/plain").Code, origin)
+	}
+	require.Zero(t, imports)
+	require.Equal(t, 200, ask(h, "POST", "/import").Code, "other clients send no Origin")
+	require.Equal(t, 200, ask(h, "POST", "/import", "Origin", "http://localhost:8081").Code)
+	require.Equal(t, 2, imports)
 }
 
 func TestData(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 
 	"birthday-demo/app/httpd"
 )
@@ -24,13 +25,17 @@ func (c Config) guard(next httpd.Handler) httpd.Handler {
 	return refusePages(next)
 }
 
-// refusePages refuses what a browser asks for on behalf of another site (Fetch
-// Metadata, Sec-Fetch-Site). Other clients do not send the header.
+// refusePages refuses what a browser asks for on behalf of another site: by
+// Sec-Fetch-Site, which other clients do not send, and for what changes something
+// also by the Origin that older browsers send instead.
 func refusePages(next httpd.Handler) httpd.Handler {
+	pages := http.NewCrossOriginProtection()
 	return func(w http.ResponseWriter, r *http.Request) error {
 		switch r.Header.Get("Sec-Fetch-Site") {
 		case "", "none", "same-origin":
-			return next(w, r)
+			if pages.Check(r) == nil {
+				return next(w, r)
+			}
 		}
 		return forbidden("web pages may not ask for this")
 	}
@@ -41,11 +46,11 @@ func refusePages(next httpd.Handler) httpd.Handler {
 func requireLocalHost(next httpd.Handler) httpd.Handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		host, _, err := net.SplitHostPort(r.Host)
-		if err != nil {
-			host = r.Host
+		if err != nil { // there is no port
+			host = strings.TrimSuffix(strings.TrimPrefix(r.Host, "["), "]")
 		}
 		ip, err := netip.ParseAddr(host)
-		if host == "localhost" || err == nil && ip.IsLoopback() {
+		if strings.EqualFold(host, "localhost") || err == nil && ip.IsLoopback() {
 			return next(w, r)
 		}
 		return forbidden("ask for localhost, or set --admin-tokens-file")
