@@ -208,7 +208,7 @@ func TestAFailedSync(t *testing.T) {
 	p.signal(t, syscall.SIGTERM)
 	require.Zero(t, p.wait(t))
 
-	strace := []string{"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO"}
+	strace := []string{"strace", "-f", "-qq", "-o", filepath.Join(t.TempDir(), "trace"), "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO"}
 	p = spawn(t, append(strace, builtProgram(t)), "--store="+path)
 	require.Contains(t, p.get(p.public+"/hello/ana"), "200 ")
 	require.Contains(t, p.put("bob", "1990-05-17"), "503 ")
