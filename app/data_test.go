@@ -406,6 +406,11 @@ func TestDataNeedsTheAdminToken(t *testing.T) {
 	require.Contains(t, messages, "401 Unauthorized")
 	_, messages, code = command(t, "", "export", "--admin="+a.internal, "--admin-tokens-file="+tokens)
 	require.Zero(t, code, messages)
+	require.NoError(t, os.Remove(tokens))
+	require.NoError(t, syscall.Mkfifo(tokens, 0o600)) // which nobody writes into
+	_, messages, code = command(t, "", "export", "--admin="+a.internal, "--admin-tokens-file="+tokens)
+	require.Equal(t, 1, code)
+	require.Contains(t, messages, "it is not a regular file; name one")
 	require.NoError(t, a.stop())
 }
 

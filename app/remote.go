@@ -1,18 +1,17 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"birthday-demo/app/secretfile"
 	"birthday-demo/app/store/bolt"
 )
 
@@ -79,14 +78,12 @@ func (s *source) ask(ctx context.Context, method, path string, body io.Reader) (
 
 // firstToken gives the first token of a tokens file.
 func firstToken(path string) (string, error) {
-	file, err := os.Open(path) //nolint:gosec // the operator names the path
+	text, err := secretfile.Read(path)
 	if err != nil {
 		return "", fmt.Errorf("admin tokens: %w", err)
 	}
-	defer func() { _ = file.Close() }()
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		if line := strings.TrimSpace(lines.Text()); line != "" && !strings.HasPrefix(line, "#") {
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
 			return line, nil
 		}
 	}

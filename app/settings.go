@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -18,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"birthday-demo/app/birthday"
+	"birthday-demo/app/secretfile"
 	"birthday-demo/app/store/postgres"
 )
 
@@ -160,7 +160,7 @@ func read(w world, f *pflag.Flag, variable string) (value string, found bool, er
 	case variable == "PORT":
 		return ":" + value, true, nil
 	case f.Annotations[secret] != nil && strings.HasSuffix(variable, "_FILE"):
-		text, err := os.ReadFile(value) //nolint:gosec // the operator names the path
+		text, err := secretfile.Read(value)
 		if err != nil {
 			return "", true, fmt.Errorf("read the setting: %w", err)
 		}

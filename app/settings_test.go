@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/spf13/pflag"
@@ -75,6 +76,15 @@ func TestAllFaultsAreToldAtOnce(t *testing.T) {
 		require.ErrorContains(t, err, fault)
 	}
 	require.Equal(t, "Mars/Olympus", values["time-zone"][0], "config prints them all the same")
+}
+
+// TestAFileOfAVariableThatIsAPipe has nobody who writes into it.
+func TestAFileOfAVariableThatIsAPipe(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	_, _, err := configured(t, []string{"BIRTHDAY_SENTRY_DSN_FILE=" + pipe})
+	require.Equal(t, exitUsage, exitCode(err))
+	require.ErrorContains(t, err, "BIRTHDAY_SENTRY_DSN_FILE: read the setting: read "+pipe+": it is not a regular file; name one")
 }
 
 func TestOtherFaults(t *testing.T) {

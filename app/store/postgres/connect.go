@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"birthday-demo/app/birthday"
+	"birthday-demo/app/secretfile"
 )
 
 // Options are what a store needs beside its URL.
@@ -80,11 +80,12 @@ func poolConfig(url string, o Options) (*pgxpool.Config, error) {
 		"statement_timeout": milliseconds(statementTimeout),
 		"lock_timeout":      milliseconds(lockTimeout),
 	})
-	config.BeforeConnect = o.password
+	password := o.password()
+	config.BeforeConnect = password
 	if o.AnyServer {
 		config.BeforeConnect = func(ctx context.Context, config *pgx.ConnConfig) error {
 			scatter(config)
-			return o.password(ctx, config)
+			return password(ctx, config)
 		}
 	}
 	return config, nil
@@ -136,20 +137,26 @@ func connConfig(config *pgx.ConnConfig, o Options) {
 	}
 }
 
-// password reads the password for a new connection.
-func (o Options) password(_ context.Context, config *pgx.ConnConfig) error {
+// password returns what reads the password for each new connection. A pool sets no
+// end to it but its own, and a disk that hangs must not take the connection's place.
+func (o Options) password() func(context.Context, *pgx.ConnConfig) error {
 	if o.PasswordFile == "" {
+		return func(context.Context, *pgx.ConnConfig) error { return nil }
+	}
+	file := secretfile.NewReader(o.PasswordFile)
+	return func(ctx context.Context, config *pgx.ConnConfig) error {
+		ctx, cancel := context.WithTimeout(ctx, config.ConnectTimeout)
+		defer cancel()
+		text, err := file.Read(ctx)
+		if err != nil {
+			return fmt.Errorf("%w: read the database's password: %w", birthday.ErrUnavailable, err)
+		}
+		config.Password = strings.TrimRight(string(text), "\r\n")
+		if config.Password == "" {
+			return fmt.Errorf("%w: the file of the database's password is empty: %s", birthday.ErrUnavailable, o.PasswordFile)
+		}
 		return nil
 	}
-	text, err := os.ReadFile(o.PasswordFile)
-	if err != nil {
-		return fmt.Errorf("%w: read the database's password: %w", birthday.ErrUnavailable, err)
-	}
-	config.Password = strings.TrimRight(string(text), "\r\n")
-	if config.Password == "" {
-		return fmt.Errorf("%w: the file of the database's password is empty: %s", birthday.ErrUnavailable, o.PasswordFile)
-	}
-	return nil
 }
 
 func withDefaults(values, defaults map[string]string) map[string]string {

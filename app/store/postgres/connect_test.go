@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -188,6 +189,16 @@ func TestWhatIsExposed(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, exposed, is, url)
 	}
+}
+
+// TestAPasswordFileThatIsAPipe has nobody who writes into it.
+func TestAPasswordFileThatIsAPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "password")
+	require.NoError(t, syscall.Mkfifo(path, 0o600))
+	s := openWith(t, "postgres://u@127.0.0.1:1/people", postgres.Options{PasswordFile: path})
+	err := s.Ping(t.Context())
+	require.ErrorIs(t, err, birthday.ErrUnavailable)
+	require.ErrorContains(t, err, path+": it is not a regular file")
 }
 
 func TestAnEmptyPasswordFileIsNamed(t *testing.T) {

@@ -268,7 +268,7 @@ func forPrograms(text string, o Options) (conninfo, password string, err error) 
 		return "", "", err // without the password
 	}
 	connConfig(config, o)
-	if err := o.password(context.Background(), config); err != nil {
+	if err := o.password()(context.Background(), config); err != nil {
 		return "", "", err
 	}
 	values := map[string]string{

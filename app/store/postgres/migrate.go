@@ -99,7 +99,7 @@ func up(ctx context.Context, config *pgx.ConnConfig, o Options) error {
 	if err != nil {
 		return err
 	}
-	db := stdlib.OpenDB(*config, stdlib.OptionBeforeConnect(o.password))
+	db := stdlib.OpenDB(*config, stdlib.OptionBeforeConnect(o.password()))
 	provider, err := goose.NewProvider(goose.DialectPostgres, db, files,
 		goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))
 	if err != nil {
@@ -123,7 +123,7 @@ func migrateConfig(url string, o Options) (*pgx.ConnConfig, error) {
 		"application_name": "birthday-demo migrate",
 		"lock_timeout":     milliseconds(migrateLockTimeout),
 	})
-	return config, o.password(context.Background(), config)
+	return config, o.password()(context.Background(), config)
 }
 
 // session runs what is done on a connection of its own.
