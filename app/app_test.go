@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -255,8 +256,33 @@ func TestSettingsReachTheAPI(t *testing.T) {
 	require.NoError(t, a.stop())
 }
 
+// TestTokensOfAFileStayWhenItIsEmptied changes a file as a command does that fails
+// after its shell has emptied the file.
+func TestTokensOfAFileStayWhenItIsEmptied(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens")
+	require.NoError(t, os.WriteFile(path, []byte("old"), 0o600))
+	a := start(t, "--write-tokens-file="+path, "--admin-tokens-file="+path)
+	put := func(token string) string {
+		return call("PUT", a.public+"/hello/ana", `{"dateOfBirth":"1990-05-17"}`, "Authorization", "Bearer "+token)
+	}
+	require.Regexp(t, `(?s)birthday_tokens_timestamp_seconds{set="admin"} \d.*birthday_tokens_timestamp_seconds{set="write"} \d`, a.get(a.internal+"/metrics"))
+	require.NotContains(t, a.get(a.internal+"/metrics"), `{set="read"}`, "there is no such file")
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	logged := func(text string) func() bool {
+		return func() bool { return strings.Count(a.stderr.String(), text) == 2 } // of two sets
+	}
+	require.Eventually(t, logged("holds no token"), 10*time.Second, time.Millisecond)
+	require.Equal(t, "204 ", put("old"))
+	require.NoError(t, os.WriteFile(path, []byte("new"), 0o600))
+	require.Eventually(t, logged("read the tokens again"), 10*time.Second, time.Millisecond)
+	require.Equal(t, "204 ", put("new"))
+	require.Contains(t, put("old"), "401 ")
+	require.NoError(t, a.stop())
+}
+
 func TestTokensInAVariable(t *testing.T) {
 	a := startWith(t, func(w *world) { w.environ = append(w.environ, "BIRTHDAY_WRITE_TOKENS=old\nnew") })
+	require.NotContains(t, a.get(a.internal+"/metrics"), "birthday_tokens_timestamp_seconds")
 	require.Contains(t, a.put("ana", "1990-05-17"), "401")
 	for _, token := range []string{"old", "new"} {
 		require.Contains(t, call("PUT", a.public+"/hello/ana", `{"dateOfBirth":"1990-05-17"}`, "Authorization", "Bearer "+token), "204")
@@ -365,6 +391,8 @@ func TestExitCodes(t *testing.T) {
 	require.NoError(t, os.WriteFile(damaged, []byte("no data base"), 0o600))
 	tokens := filepath.Join(folder, "tokens")
 	require.NoError(t, os.WriteFile(tokens, nil, 0o600))
+	pipe := filepath.Join(folder, "pipe")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer func() { _ = busy.Close() }()
@@ -384,6 +412,7 @@ func TestExitCodes(t *testing.T) {
 		{"an argument too many", []string{"config", "x"}, 2, `unknown command "x"`},
 		{"bad settings", []string{"--leap-day=feb30"}, 2, `leap-day (from flag): "feb30" is neither mar1 nor feb28`},
 		{"a tokens file without tokens", []string{"--write-tokens-file=" + tokens}, 2, "holds no token"},
+		{"a tokens file that is a pipe", []string{"--read-tokens-file=" + pipe}, 2, pipe + ": it is not a regular file; name one"},
 		{"a tokens file that is not there", []string{"--read-tokens-file=/no/such/file"}, 2, "/no/such/file"},
 		{"a damaged store", []string{"--store=" + damaged}, 5, "cannot be used"},
 		{"a store in no folder", []string{"--store=/no/such/folder/b.db"}, 1, "mkdir -p /no/such/folder"},

@@ -27,7 +27,7 @@ var arrows = map[string]string{
 	"birthday":        "",
 	"copies":          "store/bolt tempfile",
 	"e2e":             "", // tests only: the real binary from outside
-	"httpd":           "",
+	"httpd":           "secretfile",
 	"logqueue":        "",
 	"people":          "birthday",
 	"secretfile":      "",

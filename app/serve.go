@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"birthday-demo/app/admin"
@@ -95,6 +96,9 @@ func serveLogged(ctx context.Context, w world, s *settings, v version, log *slog
 	}
 	p := parts{world: w, settings: s, log: log, lines: lines, version: v, tokens: tokens, registry: newRegistry(v), stats: httpd.NewStats()}
 	measureLog(lines, p.registry)
+	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx)) // until the last request
+	defer stopWatching()
+	tokens.watch(watching, p.registry)
 	var stops closers
 	err = p.run(ctx, &stops)
 
@@ -281,6 +285,25 @@ func (p *parts) tellProgress() func(read, all int64) {
 		}
 		told = time.Now()
 		p.log.Info("reading the store through before serving from it", "percent", 100*read/all, "bytes", all)
+	}
+}
+
+// watch reads the files of the sets again while ctx lasts, and shows when each was
+// last read.
+func (t tokens) watch(ctx context.Context, registry prometheus.Registerer) {
+	for name, set := range map[string]*httpd.Tokens{"write": t.write, "read": t.read, "admin": t.admin} {
+		if _, fromFile := set.LastRead(); !fromFile {
+			continue
+		}
+		go set.Watch(ctx)
+		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name:        "birthday_tokens_timestamp_seconds",
+			Help:        "When the tokens in force were last read from their file, in seconds since 1970.",
+			ConstLabels: prometheus.Labels{"set": name},
+		}, func() float64 {
+			read, _ := set.LastRead()
+			return float64(read.Unix()) //nolint:forbidigo // Prometheus wants the wall clock's
+		}))
 	}
 }
 

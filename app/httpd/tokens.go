@@ -1,48 +1,54 @@
 package httpd
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
+
+	"birthday-demo/app/secretfile"
 )
 
 // Tokens is a set of bearer tokens, one a line. Empty lines and lines that start
-// with # are passed over. Where they live in a file it is read again when it
+// with # are passed over. Where they live in a file, Watch reads it again when it
 // changes, so that a token can be added, and the old one removed later, without
-// a restart.
+// a restart. Requests never wait for the file.
 type Tokens struct {
-	path string // "" when there is no file
-	log  *slog.Logger
-
-	mu      sync.Mutex
-	sums    [][sha256.Size]byte // of the tokens, which are not kept
-	file    [sha256.Size]byte   // of the whole file, to see a change
-	checked time.Time
+	path    string
+	file    *secretfile.Reader // nil when there is no file
+	log     *slog.Logger
+	inForce atomic.Pointer[tokenSet]
 }
 
-// recheck is how often, at most, the file is read.
-const recheck = time.Second
+// tokenSet is what a text of tokens holds.
+type tokenSet struct {
+	sums [][sha256.Size]byte // of the tokens, which are not kept
+	text [sha256.Size]byte   // of the whole, to see a change
+	read time.Time
+}
+
+const (
+	recheck     = time.Second      // how often the file is read
+	readTimeout = 10 * time.Second // how long that may take
+)
 
 // tokenForm is what may stand in an Authorization header (RFC 6750, section 2.1).
 var tokenForm = regexp.MustCompile(`^[A-Za-z0-9._~+/-]+=*$`)
 
 // LoadTokens reads the tokens in the file at path. A file without any, or with a
-// line that is none, is an error. What happens to the file later is logged.
+// line that is none, is an error, and so is one that is not a regular file. What
+// happens to the file later is logged by Watch.
 func LoadTokens(path string, log *slog.Logger) (*Tokens, error) {
-	t := &Tokens{path: path, log: log}
-	if err := t.load(); err != nil {
+	t := &Tokens{path: path, file: secretfile.NewReader(path), log: log}
+	if err := t.load(context.Background()); err != nil {
 		return nil, err
-	}
-	if len(t.sums) == 0 {
-		return nil, fmt.Errorf("%s holds no token: put one on each line", path)
 	}
 	return t, nil
 }
@@ -50,75 +56,99 @@ func LoadTokens(path string, log *slog.Logger) (*Tokens, error) {
 // ParseTokens takes the tokens in text. Errors are as those of LoadTokens, and
 // speak of the text by its name.
 func ParseTokens(name, text string) (*Tokens, error) {
-	sums, err := parseTokens(name, text)
+	set, err := parseTokens(name, text)
 	if err != nil {
 		return nil, err
 	}
-	if len(sums) == 0 {
-		return nil, fmt.Errorf("%s holds no token: put one on each line", name)
-	}
-	return &Tokens{sums: sums}, nil
+	t := &Tokens{}
+	t.inForce.Store(set)
+	return t, nil
 }
 
-func (t *Tokens) load() error {
-	text, err := os.ReadFile(t.path)
+// load puts what is in the file in force.
+func (t *Tokens) load(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	text, err := t.file.Read(ctx)
 	if err != nil {
 		return fmt.Errorf("tokens: %w", err)
 	}
-	sum := sha256.Sum256(text)
-	if sum == t.file {
-		return nil
-	}
-	sums, err := parseTokens(t.path, string(text))
+	set, err := parseTokens(t.path, string(text))
 	if err != nil {
 		return err
 	}
-	if t.file != [sha256.Size]byte{} {
-		t.log.Info("read the tokens again", "file", t.path, "tokens", len(sums))
+	if before := t.inForce.Swap(set); before != nil && before.text != set.text {
+		t.log.Info("read the tokens again", "file", t.path, "tokens", len(set.sums))
 	}
-	t.sums, t.file = sums, sum
 	return nil
 }
 
-func parseTokens(name, text string) (sums [][sha256.Size]byte, err error) {
+func parseTokens(name, text string) (*tokenSet, error) {
+	set := &tokenSet{text: sha256.Sum256([]byte(text)), read: time.Now()}
 	for n, line := range strings.Split(text, "\n") {
 		line = strings.TrimSpace(line)
 		switch {
 		case line == "" || strings.HasPrefix(line, "#"):
 		case tokenForm.MatchString(line):
-			sums = append(sums, sha256.Sum256([]byte(line)))
+			set.sums = append(set.sums, sha256.Sum256([]byte(line)))
 		default:
 			return nil, fmt.Errorf("%s, line %d: a token has only letters, digits and . _ ~ + / - =", name, n+1)
 		}
 	}
-	return sums, nil
+	if len(set.sums) == 0 {
+		return nil, fmt.Errorf("%s holds no token: put one on each line", name)
+	}
+	return set, nil
 }
 
-// refresh reads the file again when it was some time ago. A file that cannot be
-// read leaves the tokens as they are; one that can counts, even when it is empty
-// and so refuses everybody.
-func (t *Tokens) refresh() {
-	now := time.Now()
-	if t.path == "" || now.Sub(t.checked) < recheck {
+// Watch reads the file again each second, until ctx ends; without a file it does
+// nothing. While the file is at fault the tokens of before stay in force: a file that
+// is empty for a moment must not lock everybody out. Each fault is logged once.
+func (t *Tokens) Watch(ctx context.Context) {
+	if t == nil || t.file == nil {
 		return
 	}
-	t.checked = now
-	if err := t.load(); err != nil {
-		t.log.Error("the tokens could not be read again, the old ones stay in force", "file", t.path, "error", err)
+	ticker := time.NewTicker(recheck)
+	defer ticker.Stop()
+	for last := ""; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		fault := ""
+		if err := t.load(ctx); err != nil {
+			fault = err.Error()
+		}
+		switch {
+		case ctx.Err() != nil:
+			return
+		case fault != "" && fault != last:
+			t.log.Error("the tokens could not be read again, the old ones stay in force", "file", t.path, "error", fault)
+		case fault == "" && last != "":
+			t.log.Info("the tokens can be read again", "file", t.path)
+		}
+		last = fault
 	}
 }
 
-// has says whether the token is one of the set. It compares with all of them,
+// LastRead returns when the tokens in force were last read from their file; false
+// when they are from none.
+func (t *Tokens) LastRead() (time.Time, bool) {
+	if t == nil || t.file == nil {
+		return time.Time{}, false
+	}
+	return t.inForce.Load().read, true
+}
+
+// has reports whether the token is one of the set. It compares with all of them,
 // in a time that does not depend on how much is alike.
 func (t *Tokens) has(token string) bool {
 	if t == nil {
 		return false
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.refresh()
 	sum, found := sha256.Sum256([]byte(token)), 0
-	for _, known := range t.sums {
+	for _, known := range t.inForce.Load().sums {
 		found |= subtle.ConstantTimeCompare(sum[:], known[:])
 	}
 	return found == 1
