@@ -75,7 +75,11 @@ class Service:
         subprocess.run(["go", "build", "-o", folder / "app", "./app"], cwd=ROOT, env=os.environ | {"CGO_ENABLED": "0"}, check=True)
         (folder / "backup").mkdir()
         self.public, self.internal = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
-        settings = {"LISTEN": self.public, "ADMIN_LISTEN": self.internal, "STORE": str(folder / "a.db"), "BACKUP_DIR": str(folder / "backup")}
+        (folder / "tokens").write_text("admin-token\n")
+        settings = {
+            "LISTEN": self.public, "ADMIN_LISTEN": self.internal, "STORE": str(folder / "a.db"), "BACKUP_DIR": str(folder / "backup"),
+            "ADMIN_TOKENS_FILE": str(folder / "tokens"),
+        }
         env = {k: v for k, v in os.environ.items() if not k.startswith("BIRTHDAY_")} | {f"BIRTHDAY_{k}": v for k, v in settings.items()}
         with open(folder / "app.log", "w", encoding="utf-8") as log:
             self.process = subprocess.Popen([folder / "app", "serve"], env=env, stdout=log, stderr=log)
