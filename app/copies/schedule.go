@@ -150,7 +150,7 @@ func unixOrZero(t time.Time) float64 {
 	if t.IsZero() {
 		return 0
 	}
-	return float64(t.Unix())
+	return float64(t.Unix()) //nolint:forbidigo // Prometheus wants the wall clock's
 }
 
 // list returns the copies, the oldest first.

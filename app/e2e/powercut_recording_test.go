@@ -85,7 +85,7 @@ type powercutAttempt struct {
 	begun, acknowledged time.Time // the latter is powercutNever when nobody knows
 }
 
-var powercutNever = time.Unix(1<<40, 0)
+var powercutNever = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // powercutRecord runs the program under strace with four clients, and stops it.
 func powercutRecord(t *testing.T, seed uint64) powercutRecording {
@@ -175,7 +175,7 @@ func (l *powercutRecorder) write(t *testing.T, address string, writes int) {
 					t.Errorf("status %d", status)
 				}
 				mine[name] = append(mine[name], a)
-				if a.acknowledged == powercutNever {
+				if a.acknowledged.Equal(powercutNever) {
 					return
 				}
 			}
@@ -203,7 +203,7 @@ func (l *powercutRecorder) recording(t *testing.T) powercutRecording {
 			r.attempts[name] = attempts
 			r.writes += len(attempts)
 			for _, a := range attempts {
-				if a.acknowledged == powercutNever {
+				if a.acknowledged.Equal(powercutNever) {
 					r.unknown++
 				}
 			}

@@ -13,7 +13,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -221,7 +220,7 @@ func testConcurrentWriters(t *testing.T, s birthday.Store) {
 
 // testModel does the same random things to the store and to a map.
 func testModel(t *testing.T, s birthday.Store) {
-	seed := uint64(time.Now().UnixNano())
+	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test's choices need no secrecy
 	model := map[birthday.Username]birthday.Person{}
