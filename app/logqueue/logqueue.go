@@ -12,6 +12,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -128,6 +129,9 @@ func (q *Queue) take(before []byte) []byte {
 	defer q.mu.Unlock()
 	for len(q.waiting) == 0 && !q.closed {
 		q.changed.Wait()
+		q.mu.Unlock()
+		runtime.Gosched() // whoever is about to add a line goes first: one write takes all
+		q.mu.Lock()
 	}
 	batch := q.waiting
 	q.waiting, q.taken = before[:0], len(batch)
