@@ -224,7 +224,7 @@ func TestMetricsAreAsPromised(t *testing.T) {
 		"http_requests_total{", "http_request_duration_seconds_bucket{", "http_requests_in_flight ",
 		`birthday_refusals_total{code="INVALID_DATE"} 1`, "birthday_strangers_total 1",
 		`birthday_store_seconds_count{op="put",result="ok"} 1`, `birthday_store_seconds_count{op="get",result="not_found"} 1`,
-		"birthday_store_bytes 32768", "birthday_build_info{commit=", "go_goroutines ", "process_resident_memory_bytes ",
+		"birthday_store_bytes 32768", "birthday_log_dropped_total 0", "birthday_build_info{commit=", "go_goroutines ", "process_resident_memory_bytes ",
 	} {
 		require.Contains(t, metrics, "\n"+name)
 	}

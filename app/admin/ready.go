@@ -33,8 +33,9 @@ const (
 	// probeTimeout is what a probe waits for that, less than the second after which
 	// probers commonly give up.
 	probeTimeout = 800 * time.Millisecond
-	// lastTimeout is how long an answer of the store stands for the next.
-	lastTimeout = 3 * time.Second
+	// lastTimeout is how long an answer of the store stands for the next: by then that
+	// has had its time.
+	lastTimeout = pingEvery + pingTimeout
 )
 
 // NewReadiness makes a readiness that is down, and asks ping whether the store
@@ -119,8 +120,7 @@ func (r *Readiness) tryPing(ctx context.Context) (err error) {
 // that is being closed nobody wants to know.
 func (r *Readiness) decide() error {
 	err := r.last
-	pinging := r.answer != nil
-	if pinging && (time.Since(r.checked) > lastTimeout || time.Since(r.began) > pingTimeout) {
+	if pinging := r.answer != nil; pinging && time.Since(r.checked) > lastTimeout {
 		err = fmt.Errorf("the store has not answered for %v", time.Since(r.began).Round(100*time.Millisecond))
 	}
 	if failing := err != nil; failing != r.failing && r.reason == "" {

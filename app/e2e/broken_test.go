@@ -26,6 +26,7 @@ import (
 // brokenPrograms do wrong what the real one must do right. They do just enough of
 // the rest for the proofs to run on them.
 var brokenPrograms = map[string]func(){
+	"dependent": dependent,
 	"forgetful": forgetful,
 	"hoarder":   hoarder,
 	"patient":   patient,
@@ -108,13 +109,31 @@ func trusting() {
 	must(db.Close())
 }
 
+// dependent waits for its neighbours on the way of each request: for the disk of its
+// tokens, and for whoever reads its log.
+func dependent() {
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	public, internal := http.NewServeMux(), http.NewServeMux()
+	public.HandleFunc("/hello/{name}", func(w http.ResponseWriter, r *http.Request) {
+		_, err := os.ReadFile(flagValue("write-tokens-file"))
+		must(err)
+		log.Info("request", "id", strings.Repeat("x", 100))
+		if r.Method == http.MethodPut {
+			w.WriteHeader(http.StatusNoContent)
+		}
+	})
+	internal.HandleFunc("/", func(http.ResponseWriter, *http.Request) {})
+	brokenServe(public, internal)
+}
+
 // brokenServe serves two ports until SIGTERM, and says so as the real program does.
 func brokenServe(public, internal http.Handler) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	urls := []any{}
 	for name, handler := range map[string]http.Handler{"public": public, "internal": internal} {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		flag := map[string]string{"public": "listen", "internal": "admin-listen"}[name]
+		listener, err := net.Listen("tcp", flagValue(flag))
 		must(err)
 		urls = append(urls, name, "http://"+listener.Addr().String())
 		go func() { must(http.Serve(listener, handler)) }()
@@ -123,14 +142,14 @@ func brokenServe(public, internal http.Handler) {
 	<-ctx.Done()
 }
 
-// flagValue reads a flag as tests give it.
-func flagValue(name string) string {
+// flagValue reads a flag as tests give it. The last one wins.
+func flagValue(name string) (value string) {
 	for _, arg := range os.Args[1:] {
-		if value, ok := strings.CutPrefix(arg, "--"+name+"="); ok {
-			return filepath.Clean(value)
+		if given, ok := strings.CutPrefix(arg, "--"+name+"="); ok {
+			value = filepath.Clean(given)
 		}
 	}
-	return ""
+	return value
 }
 
 func must(err error) {

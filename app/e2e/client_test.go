@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +16,8 @@ import (
 // unlike net/http's, so that every failure is seen. One goroutine may use it.
 type client struct {
 	address string
-	header  string // more lines of each request's header, each with its end
+	header  string        // more lines of each request's header, each with its end
+	limit   time.Duration // to wait for an answer, instead of patience
 	conn    net.Conn
 	reader  *bufio.Reader
 }
@@ -40,7 +42,7 @@ func (c *client) do(method, path, body string) (status int, text string, err err
 			c.close()
 		}
 	}()
-	if err := c.conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.conn.SetDeadline(time.Now().Add(cmp.Or(c.limit, patience))); err != nil {
 		return 0, "", err
 	}
 	length := ""

@@ -73,9 +73,9 @@ func powercutCrashes(t *testing.T, seed uint64, number int) powercutRecording {
 	if number%2 == 1 {
 		slices.Reverse(ends)
 	}
-	var faults []string // for strace, which counts the calls of each thread
+	var faults []string // when: of each thread
 	for _, end := range ends {
-		for _, when := range []string{"4", "3", "2", "1"} { // the fourth is of a new store's folder
+		for _, when := range []string{"4", "3", "2", "1"} {
 			faults = append(faults, "fsync:"+end+":when="+when)
 		}
 		for _, when := range []string{"1", "2", "3", "4", "2"} { // the second is of a meta page, if the store is there
@@ -85,7 +85,7 @@ func powercutCrashes(t *testing.T, seed uint64, number int) powercutRecording {
 	if number > 1 {
 		random.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })
 	}
-	l := newPowercutRecorder(t, seed+uint64(number))
+	l := powercutNameless(t, seed+uint64(number))
 	for _, fault := range faults {
 		l.run(t, fault, func(s *service, write func(int)) {
 			kill := func() { _ = syscall.Kill(s.cmd.Process.Pid, syscall.SIGKILL) } // not its tracer; it may have ended
@@ -103,6 +103,21 @@ func powercutCrashes(t *testing.T, seed uint64, number int) powercutRecording {
 		s.stop(t)
 	})
 	return l.recording(t)
+}
+
+// powercutNameless records a start that makes a store and cannot sync its folder. It
+// takes some tries: the program changes threads, and strace counts the calls of each.
+func powercutNameless(t *testing.T, seed uint64) *powercutRecorder {
+	t.Helper()
+	for range 30 {
+		l := newPowercutRecorder(t, seed)
+		l.run(t, "fsync:error=EIO:when=4", func(s *service, _ func(int)) { s.kill() })
+		if slices.ContainsFunc(l.parser.r.syncs, func(s powercutSync) bool { return s.folder && s.failed }) {
+			return l
+		}
+	}
+	require.Fail(t, "no sync of the folder failed")
+	return nil
 }
 
 // withoutMetaAgain leaves out what each start writes to a store that was there, before

@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -70,3 +71,15 @@ func (m *Mount) Freeze() { _ = m.server.Signal(syscall.SIGSTOP) }
 
 // Thaw lets them go on.
 func (m *Mount) Thaw() { _ = m.server.Signal(syscall.SIGCONT) }
+
+// Slow has each call in the folder take some time, until ctx ends.
+func (m *Mount) Slow(ctx context.Context) {
+	const still, moving = 90 * time.Millisecond, 10 * time.Millisecond
+	defer m.Thaw()
+	for ctx.Err() == nil {
+		m.Freeze()
+		time.Sleep(still)
+		m.Thaw()
+		time.Sleep(moving)
+	}
+}

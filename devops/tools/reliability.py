@@ -29,6 +29,8 @@ PROMISES = [
     ("An upgrade with its migration, and the way back, fail nobody under load", "upgrade"),
     ("Replicas that write the same people do not deadlock", "deadlock"),
     ("Moving from a file to a database loses nothing, and refuses writes only", "switch-over"),
+    ("With the log's reader, Sentry, the disks of tokens and copies and the database all dead at once, requests are"
+     " answered as the contract says, probes within 1 s, and a stop ends in time", "neighbours"),
     ("Slow clients and floods cost bounded memory, and leave the others alone", "flood"),
 ]
 ELSEWHERE = [
