@@ -307,6 +307,17 @@ func TestNobodyWaitsForADatabaseThatIsSilent(t *testing.T) {
 	require.NoError(t, a.stop())
 }
 
+// TestAHalfClosedReadOfAReplica is answered, be it the replica or the primary that
+// reads.
+func TestAHalfClosedReadOfAReplica(t *testing.T) {
+	store := migrated(t)
+	for _, replicas := range []string{store, "postgres://u@127.0.0.1:1/people"} {
+		a := start(t, "--store="+store, "--read-store="+replicas)
+		requireAnswersToHalfClosed(t, a)
+		require.NoError(t, a.stop())
+	}
+}
+
 // TestReadsOfReplicas has a standby that is cut off from its primary and so behind,
 // then one that is silent, then one that is gone.
 func TestReadsOfReplicas(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"birthday-demo/app/birthday"
 )
 
-// storeTimeout is how long a write may wait for the store: less than the
+// storeTimeout is how long a request may wait for the store: less than the
 // connection lives, so that the client hears a 503 and not a broken pipe.
 const storeTimeout = 8 * time.Second
 
@@ -22,12 +22,14 @@ type message struct {
 }
 
 func (s *server) getHello(w http.ResponseWriter, r *http.Request) error {
+	ctx, cancel := patience(r)
+	defer cancel()
 	name, nameErr := s.username(r)
 	zone, zoneErr := s.zone(r)
 	if err := together(nameErr, zoneErr); err != nil {
 		return err
 	}
-	p, err := s.Store.Get(r.Context(), name)
+	p, err := s.Store.Get(ctx, name)
 	if err != nil {
 		return orStranger(err, name)
 	}
@@ -67,9 +69,9 @@ func (s *server) deleteHello(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// patience is the time of a write, from the start of its handler. It does not end
-// when the client closes its sending side, which looks like leaving: such a
-// client still wants its answer.
+// patience is the time of a request, from the start of its handler. It does not end
+// when the client closes its sending side, which looks like leaving: such a client
+// still wants its answer. One that has really left costs no more than that time.
 func patience(r *http.Request) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(r.Context()), storeTimeout)
 }

@@ -378,15 +378,20 @@ func (hanging) Put(ctx context.Context, _ birthday.Person) error {
 	return ctx.Err()
 }
 
+func (hanging) Get(ctx context.Context, _ birthday.Username) (birthday.Person, error) {
+	<-ctx.Done()
+	return birthday.Person{}, ctx.Err()
+}
+
 func (hanging) Delete(ctx context.Context, _ birthday.Username) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
 
-func TestWritesDoNotWaitForEver(t *testing.T) {
+func TestNoRequestWaitsForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, func(c *api.Config) { c.Store = hanging{} })
-		for _, method := range []string{"PUT", "DELETE"} {
+		for _, method := range []string{"GET", "HEAD", "PUT", "DELETE"} {
 			begin := time.Now()
 			require.Equal(t, 503, s.do(method, "/hello/ana", `{"dateOfBirth":"1990-05-17"}`).status)
 			require.Equal(t, 8*time.Second, time.Since(begin), "while the connection still takes an answer")
