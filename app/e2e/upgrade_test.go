@@ -13,13 +13,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"birthday-demo/app/store/postgres/pgtest"
 )
 
 // TestUpgradeAndBackFailNobody goes from a release to the next and back, under
-// load, behind a balancer. The release is the program as it is. The next one has
+// load, behind a balancer, while somebody exports everyone and reads slowly. The release is the program as it is. The next one has
 // one step of the schema more.
 func TestUpgradeAndBackFailNobody(t *testing.T) {
 	needBalancer(t)
@@ -119,7 +120,7 @@ func (u *upgradeRun) run(t *testing.T, store string, next launch) {
 
 	early := f.start(t, next)
 	requireBehind(t, early, next, store)
-	u.migrate(t, next, store)
+	u.migrate(t, load, next, store)
 	if u.contracts {
 		u.wait(t, load, 1_000_000)
 	} else {
@@ -171,9 +172,15 @@ func requireBehind(t *testing.T, r replica, next launch, store string) {
 	require.Equal(t, 6, code, stderr)
 }
 
-// migrate runs several migrations at once, as replicas do that bring their own.
-func (u *upgradeRun) migrate(t *testing.T, next launch, store string) {
+// migrate runs several migrations at once, as replicas do that bring their own. The
+// step has to wait for an export that has begun before: its reader goes on as soon as
+// the load had so many more answers.
+func (u *upgradeRun) migrate(t *testing.T, load *users, next launch, store string) {
 	t.Helper()
+	reader, err := pgx.Connect(t.Context(), store)
+	require.NoError(t, err)
+	_, err = reader.Exec(t.Context(), "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM people LIMIT 1")
+	require.NoError(t, err)
 	begin := time.Now()
 	var codes [migrationsAtOnce]int
 	var texts [migrationsAtOnce]string
@@ -181,6 +188,11 @@ func (u *upgradeRun) migrate(t *testing.T, next launch, store string) {
 	for i := range codes {
 		migrating.Go(func() { _, texts[i], codes[i] = next.run(t, "migrate", "up", "--store="+store) })
 	}
+	require.True(t, eventually(time.Minute, func() bool {
+		return query[bool](t, store, "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'people'::regclass AND mode = 'AccessExclusiveLock' AND NOT granted)")
+	}))
+	u.wait(t, load, u.between)
+	require.NoError(t, reader.Close(t.Context()))
 	migrating.Wait()
 	u.migration = time.Since(begin)
 	require.Equal(t, [migrationsAtOnce]int{}, codes, strings.Join(texts[:], "\n"))

@@ -87,27 +87,35 @@ func Restore(ctx context.Context, url string, o Options, path string, force bool
 	config, err := migrateConfig(url, o)
 	if err == nil {
 		config.RuntimeParams["application_name"] = "birthday-demo restore"
-		err = session(ctx, config, func(conn *pgx.Conn) error {
-			schema, err := readSchema(ctx, conn)
-			if err == nil {
-				err = schema.Err()
-			}
-			if err != nil {
-				return err
-			}
-			return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-				if err := makeRoom(ctx, tx, force); err != nil {
-					return err
-				}
-				people, err = copyIn(ctx, tx, path)
-				return err
-			})
+		err = untilFree(ctx, config, tableWait, func() (err error) {
+			people, err = restore(ctx, config, path, force)
+			return err
 		})
 	}
 	if err != nil {
 		return 0, fmt.Errorf("restore %s: %w", path, explain(err))
 	}
 	return people, nil
+}
+
+func restore(ctx context.Context, config *pgx.ConnConfig, path string, force bool) (people int, err error) {
+	err = session(ctx, config, func(conn *pgx.Conn) error {
+		schema, err := readSchema(ctx, conn)
+		if err == nil {
+			err = schema.Err()
+		}
+		if err != nil {
+			return err
+		}
+		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+			if err := makeRoom(ctx, tx, force); err != nil {
+				return err
+			}
+			people, err = copyIn(ctx, tx, path)
+			return err
+		})
+	})
+	return people, err
 }
 
 // makeRoom empties the table, unless nobody allowed that.

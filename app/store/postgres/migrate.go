@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -21,13 +20,7 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-const (
-	// migrateLockTimeout is how long a step waits for a lock: behind it, the
-	// statements of running services wait as well.
-	migrateLockTimeout = 5 * time.Second
-
-	selectVersion = `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`
-)
+const selectVersion = `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`
 
 // Schema says how far a database is.
 type Schema struct {
@@ -89,7 +82,8 @@ func Status(ctx context.Context, url string, o Options) (Schema, error) {
 	return schema, nil
 }
 
-// up takes the steps that are missing, each in a transaction.
+// up takes the steps that are missing, each in a transaction. Whose turn it is keeps
+// it, also while a step waits for those who use the table.
 func up(ctx context.Context, config *pgx.ConnConfig, o Options) error {
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300), lock.WithUnlockTimeout(1, 10))
 	if err != nil {
@@ -100,29 +94,37 @@ func up(ctx context.Context, config *pgx.ConnConfig, o Options) error {
 		return err
 	}
 	db := stdlib.OpenDB(*config, stdlib.OptionBeforeConnect(o.password()))
-	provider, err := goose.NewProvider(goose.DialectPostgres, db, files,
-		goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))
+	defer func() { _ = db.Close() }()
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, files, goose.WithDisableGlobalRegistry(true))
 	if err != nil {
-		_ = db.Close()
 		return err
 	}
-	defer func() { _ = provider.Close() }()
-	_, err = provider.Up(ctx)
-	return err
+	turn, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = turn.Close() }()
+	if err := locker.SessionLock(ctx, turn); err != nil {
+		return err
+	}
+	defer func() { _ = locker.SessionUnlock(context.WithoutCancel(ctx), turn) }() // or the connection's end does it
+	return untilFree(ctx, config, tableWait, func() error {
+		_, err := provider.Up(ctx)
+		return err
+	})
 }
 
-// migrateConfig makes the configuration of a connection for DDL, which may take
-// its time once it has its locks.
+// migrateConfig makes the configuration of a connection for what locks the table,
+// which may take its time once it has the lock. What the URL says of that is for
+// the statements of services.
 func migrateConfig(url string, o Options) (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, err // without the password
 	}
 	connConfig(config, o)
-	withDefaults(config.RuntimeParams, map[string]string{
-		"application_name": "birthday-demo migrate",
-		"lock_timeout":     milliseconds(migrateLockTimeout),
-	})
+	withDefaults(config.RuntimeParams, map[string]string{"application_name": "birthday-demo migrate"})
+	config.RuntimeParams["lock_timeout"] = milliseconds(tableLockTimeout)
 	return config, o.password()(context.Background(), config)
 }
 

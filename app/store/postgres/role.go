@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -18,9 +19,15 @@ import (
 // be there.
 type Role struct{ Name, Password string }
 
-// grantLock has those who grant at once take turns: PostgreSQL refuses to change
-// the rights of a table twice at once.
-const grantLock = 0x62697274686461 // "birthda", beside goose's own
+const (
+	// grantLock has those who grant at once take turns: PostgreSQL refuses to change
+	// the rights of a table twice at once.
+	grantLock = 0x62697274686461 // "birthda", beside goose's own
+
+	// grantLockTimeout is how long that turn is waited for. To grant locks no table:
+	// no service waits behind it.
+	grantLockTimeout = 5 * time.Second
+)
 
 // admit lets the role read and write people, and nothing more.
 func (r Role) admit(ctx context.Context, config *pgx.ConnConfig) error {
@@ -28,6 +35,8 @@ func (r Role) admit(ctx context.Context, config *pgx.ConnConfig) error {
 	if err != nil {
 		return err
 	}
+	config = config.Copy()
+	config.RuntimeParams["lock_timeout"] = milliseconds(grantLockTimeout)
 	const tries = 3 // roles are shared by databases that may all be migrated now
 	for range tries {
 		err = session(ctx, config, func(conn *pgx.Conn) error {
