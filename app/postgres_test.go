@@ -82,6 +82,28 @@ func TestADatabaseThatIsBehind(t *testing.T) {
 	require.Equal(t, 1, strings.Count(a.stderr.String(), "ready: the store works again"))
 }
 
+// TestADatabaseInAnotherEncoding is refused by commands and readiness with what to do,
+// and the log says nothing of names.
+func TestADatabaseInAnotherEncoding(t *testing.T) {
+	server := pgtest.Shared(t)
+	require.NoError(t, server.Exec(t.Context(), "postgres", "CREATE DATABASE in_euc_jp ENCODING 'EUC_JP' TEMPLATE template0"))
+	store := "--store=" + server.URL("in_euc_jp")
+	const fault, remedy = "the database keeps text as EUC_JP", "make a new one WITH ENCODING 'UTF8' TEMPLATE template0"
+	for _, args := range [][]string{{"migrate", "up"}, {"export"}, {"import"}, {"check"}} {
+		stdout, messages, code := command(t, threePeople, append(args, store)...)
+		require.Equal(t, exitFailure, code, messages)
+		require.Contains(t, stdout+messages, fault)
+		require.Contains(t, stdout+messages, remedy)
+	}
+	a := startUnready(t, nil, store)
+	require.Contains(t, a.get(a.internal+"/readyz"), remedy)
+	require.Contains(t, a.put("%C3%81na", "1990-05-17"), "503 ")
+	require.Contains(t, a.get(a.public+"/hello/%C3%81na"), "503 ")
+	require.NoError(t, a.stop())
+	require.Contains(t, a.stderr.String(), fault)
+	require.NotContains(t, a.stderr.String(), "0x")
+}
+
 // TestADatabaseThatIsAway starts, and stops, without one.
 func TestADatabaseThatIsAway(t *testing.T) {
 	pgtest.Need(t)

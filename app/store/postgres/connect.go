@@ -120,6 +120,7 @@ func Exposed(url string) (bool, error) {
 
 // connConfig has connections lead to a server that takes writes, even when the
 // URL does not ask for it: a read from another could miss what was just written.
+// They speak UTF-8, whatever the URL and the variables say.
 func connConfig(config *pgx.ConnConfig, o Options) {
 	maps.DeleteFunc(config.RuntimeParams, func(name, _ string) bool {
 		return strings.HasPrefix(name, "pool_") // where there is no pool, the URL may be the service's all the same
@@ -130,11 +131,27 @@ func connConfig(config *pgx.ConnConfig, o Options) {
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout
 	}
+	config.RuntimeParams["client_encoding"] = encoding
+	config.AfterConnect = requireEncoding
 	config.Tracer, config.DialFunc = marker{}, dial
 	config.OnNotice = notice
 	config.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.DeadlineContextWatcherHandler{Conn: c.Conn(), DeadlineDelay: endTimeout}
 	}
+}
+
+// encoding is how usernames are written, by PostgreSQL's name for it.
+const encoding = "UTF8"
+
+// requireEncoding refuses a database that keeps text in another encoding: some
+// usernames could not be written there, and others would come back as others.
+func requireEncoding(_ context.Context, conn *pgconn.PgConn) error {
+	has := conn.ParameterStatus("server_encoding")
+	if has == encoding {
+		return nil
+	}
+	return fmt.Errorf("the database keeps text as %s, and usernames are %s: make a new one WITH ENCODING '%[2]s' TEMPLATE template0, "+
+		"and move everyone there, by an export of the release that wrote them and an import of this one", has, encoding)
 }
 
 // password returns what reads the password for each new connection. A pool sets no

@@ -37,11 +37,14 @@ var (
 // Dump writes the table of people, as it is at one moment, in the custom format of
 // pg_dump, while others write on.
 func Dump(ctx context.Context, url string, o Options, out io.Writer) error {
+	if err := reach(ctx, url, o); err != nil {
+		return fmt.Errorf("dump people: %w", explain(err))
+	}
 	conninfo, password, err := forPrograms(url, o)
 	if err != nil {
 		return err
 	}
-	cmd, err := client(ctx, "pg_dump", "--format=custom", "--table=people", "--no-password", "--dbname="+conninfo)
+	cmd, err := client(ctx, "pg_dump", "--format=custom", "--encoding="+encoding, "--table=people", "--no-password", "--dbname="+conninfo)
 	if err != nil {
 		return err
 	}
@@ -54,6 +57,15 @@ func Dump(ctx context.Context, url string, o Options, out io.Writer) error {
 		return finish(cmd, err)
 	}
 	return target.err
+}
+
+// reach sees whether a database can be reached and keeps its text as it must.
+func reach(ctx context.Context, url string, o Options) error {
+	config, err := migrateConfig(url, o)
+	if err != nil {
+		return err
+	}
+	return session(ctx, config, func(*pgx.Conn) error { return nil })
 }
 
 // sink remembers why it could not be written to: the program only dies of it.
@@ -316,7 +328,7 @@ func hosts(config *pgx.ConnConfig) (names, ports string) {
 func serverOptions(settings map[string]string) string {
 	words := []string{settings["options"]}
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
-		if name != "options" && name != "application_name" {
+		if name != "options" && name != "application_name" && name != "client_encoding" {
 			words = append(words, "-c "+name+"="+strings.NewReplacer(`\`, `\\`, ` `, `\ `).Replace(settings[name]))
 		}
 	}
