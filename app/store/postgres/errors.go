@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -40,6 +41,40 @@ const (
 	intervention  = "57" // shutdown, statement time-out
 	system        = "58" // input or output failed
 )
+
+// tellable are the classes of errors of which the server's own words may be told:
+// they are about the server, its schema and its rights. What others say may quote the
+// values of a row.
+// https://www.postgresql.org/docs/current/errcodes-appendix.html
+var tellable = []string{
+	connection, authorization, noDatabase, rollback, resources, intervention, system,
+	"0A", "25", "42", "54", "55", "XX",
+}
+
+// redacted is an error without the words of the server.
+type redacted struct {
+	error
+	text string
+}
+
+// Error gives what may be told.
+func (r redacted) Error() string { return r.text }
+
+// Unwrap gives the error, for its code.
+func (r redacted) Unwrap() error { return r.error }
+
+// redact leaves out of the text of an error what may be a username or a date.
+func redact(err error) error {
+	reported, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || slices.Contains(tellable, class(reported.Code)) {
+		return err
+	}
+	instead := "the server refused what it was sent"
+	if reported.ConstraintName != "" {
+		instead += ", for the constraint " + reported.ConstraintName
+	}
+	return redacted{err, strings.ReplaceAll(err.Error(), reported.Error(), fmt.Sprintf("%s (SQLSTATE %s)", instead, reported.Code))}
+}
 
 // code is the SQLSTATE of an error that the server reported, or "".
 func code(err error) string {
@@ -92,8 +127,9 @@ func atFault(err error) bool {
 }
 
 // explain marks the errors after which the same call may succeed later, as soon
-// as somebody has seen to the database.
+// as somebody has seen to the database. Their texts may be logged.
 func explain(err error) error {
+	err = redact(err)
 	c := code(err)
 	switch {
 	case err == nil, errors.Is(err, birthday.ErrUnavailable), errors.Is(err, birthday.ErrNotFound):
