@@ -167,6 +167,7 @@ func (c *checkup) database(ctx context.Context) {
 		c.fault("store", fmt.Errorf("%s: %w", where, err))
 	} else {
 		c.ok("store", "%s, %d bytes, PostgreSQL %s as %s, takes reads and writes", where, size, server.Version, server.User)
+		c.broken(ctx, store)
 	}
 	if exposed, err := postgres.Exposed(c.Store); err == nil && exposed {
 		c.warn("store", "somebody on the way to the server could read birth dates and passwords: add sslmode=verify-full and\n"+
@@ -175,6 +176,19 @@ func (c *checkup) database(ctx context.Context) {
 	c.promise(server)
 	c.replicas(ctx)
 	c.ok("backups", "are the database's own, or made by `backup`")
+}
+
+// broken counts the rows that a GET cannot answer.
+func (c *checkup) broken(ctx context.Context, store *postgres.Store) {
+	n, err := store.Broken(ctx)
+	if err != nil {
+		c.fault("store", err)
+		return
+	}
+	if n > 0 {
+		c.warn("store", fmt.Sprintf("people whose birth date is no day from 0001-01-01 to 9999-12-31: %d. Their GET is a 500, and exports\n"+
+			"leave them out. Find them with\n  %s;\nPUT their dates or DELETE them, and then, as the owner of the table,\n  %s;", n, postgres.FindBroken, postgres.ValidateDates))
+	}
 }
 
 // replicas asks the servers that GET would read from. Without them, the primary

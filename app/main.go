@@ -20,6 +20,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"birthday-demo/app/birthday"
 	"birthday-demo/app/store/bolt"
 	"birthday-demo/app/store/postgres"
 )
@@ -142,7 +143,7 @@ const (
 	exitOK          = 0
 	exitFailure     = 1
 	exitUsage       = 2
-	exitPartial     = 3   // an import refused some lines and kept the others
+	exitPartial     = 3   // an import refused some lines, or an export left some people out; the others are there
 	exitLocked      = 4   // another process has the store
 	exitDamaged     = 5   // the store cannot be used
 	exitSchema      = 6   // the schema of the database is behind
@@ -152,12 +153,13 @@ const (
 func exitCode(err error) int {
 	var usage usageError
 	var schema *postgres.SchemaError
+	var leftOut *birthday.LeftOutError
 	switch {
 	case err == nil:
 		return exitOK
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.Is(err, errPartial):
+	case errors.Is(err, errPartial), errors.As(err, &leftOut):
 		return exitPartial
 	case errors.Is(err, bolt.ErrLocked):
 		return exitLocked

@@ -34,11 +34,11 @@ func TestMigrate(t *testing.T) {
 		code             int
 		stdout, messages string
 	}{
-		{[]string{"status"}, 6, "", "the schema is at version 0, and this program needs 1; missing: 00001_people\n" +
-			"error: the schema of the database is at version 0, and this program needs 1: run `migrate up`"},
-		{[]string{"up"}, 0, "", "the schema is at version 1, and this program needs 1\n"},
-		{[]string{"up", "--json", "-q"}, 0, `{"have":1,"want":1,"pending":[]}` + "\n", ""},
-		{[]string{"status"}, 0, "", "the schema is at version 1, and this program needs 1\n"},
+		{[]string{"status"}, 6, "", "the schema is at version 0, and this program needs 2; missing: 00001_people, 00002_birth_dates\n" +
+			"error: the schema of the database is at version 0, and this program needs 2: run `migrate up`"},
+		{[]string{"up"}, 0, "", "the schema is at version 2, and this program needs 2\n"},
+		{[]string{"up", "--json", "-q"}, 0, `{"have":2,"want":2,"pending":[]}` + "\n", ""},
+		{[]string{"status"}, 0, "", "the schema is at version 2, and this program needs 2\n"},
 	} {
 		stdout, messages, code := command(t, "", append(append([]string{"migrate"}, tt.args...), store)...)
 		require.Equal(t, tt.code, code, messages)
@@ -69,7 +69,7 @@ func TestADatabaseThatIsBehind(t *testing.T) {
 		require.Contains(t, stdout+messages, "run `migrate up`")
 	}
 	a := startUnready(t, nil, store)
-	require.Equal(t, "503 not ready: ping store: the schema of the database is at version 0, and this program needs 1: run `migrate up`\n",
+	require.Equal(t, "503 not ready: ping store: the schema of the database is at version 0, and this program needs 2: run `migrate up`\n",
 		a.get(a.internal+"/readyz"))
 	require.Contains(t, a.put("ana", "1990-05-17"), "503 ")
 	require.Equal(t, "200 ok\n", a.get(a.internal+"/healthz"))

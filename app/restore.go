@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
+	"birthday-demo/app/birthday"
 	"birthday-demo/app/store/bolt"
 	"birthday-demo/app/store/postgres"
 )
@@ -18,7 +20,8 @@ func restoreCommand(w world, s *settings) *cobra.Command {
 		Long: "Verifies the copy and puts it in the place of the store, in one step that a crash\n" +
 			"cannot halve. A damaged copy is refused, and a store that holds people unless\n" +
 			"--force is given. A database takes a dump, which needs pg_restore, after `migrate\n" +
-			"up`; its services may go on, and writes wait or are refused meanwhile.",
+			"up`; its services may go on, and writes wait or are refused meanwhile. Rows whose\n" +
+			"birth date is no date are left out, and the exit code is 3.",
 		Example: "  app restore /backup/birthday.db --store birthday.db",
 		Args:    oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -26,10 +29,12 @@ func restoreCommand(w world, s *settings) *cobra.Command {
 				return err
 			}
 			report, err := restore(cmd.Context(), s, args[0], force)
-			if err != nil {
+			var leftOut *birthday.LeftOutError
+			if err != nil && !errors.As(err, &leftOut) {
 				return err
 			}
-			return t.say(w, report, "restored %s: %d bytes, people: %d", shown(s.flags.Lookup("store")), report.Bytes, report.People)
+			told := t.say(w, report, "restored %s: %d bytes, people: %d", shown(s.flags.Lookup("store")), report.Bytes, report.People)
+			return errors.Join(told, err)
 		},
 	}
 	s.share(cmd, "store", "store-password-file")

@@ -55,7 +55,7 @@ func TestThePasswordIsReadAgain(t *testing.T) {
 
 	schema, err := postgres.Status(t.Context(), server.URLOf(database, app.Name, ""), postgres.Options{PasswordFile: file})
 	require.NoError(t, err)
-	require.EqualValues(t, 1, schema.Have)
+	require.EqualValues(t, 2, schema.Have)
 }
 
 func TestTLS(t *testing.T) {

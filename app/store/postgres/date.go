@@ -8,6 +8,9 @@ import (
 	"birthday-demo/app/birthday"
 )
 
+// inCalendar is true of the dates that we know, and the constraint of the table.
+const inCalendar = `date_of_birth BETWEEN '0001-01-01' AND '9999-12-31'`
+
 // day reads a date of PostgreSQL, which knows more of them than we do: infinity,
 // and years before 1 and after 9999.
 type day struct{ birthday.Date }

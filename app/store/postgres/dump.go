@@ -18,6 +18,8 @@ import (
 	"syscall"
 
 	"github.com/jackc/pgx/v5"
+
+	"birthday-demo/app/birthday"
 )
 
 // lockWrites keeps writers out, and lets readers in.
@@ -94,23 +96,29 @@ func VerifyDump(ctx context.Context, path string) (people int, err error) {
 // Restore puts the people of a dump in the place of all there are, in one step: a
 // database that holds people is refused with ErrNotEmpty unless force is given.
 // Meanwhile people can be read, and not be written. The schema must be there, and
-// may be newer than the dump's. It gives how many people there are then.
+// may be newer than the dump's. It gives how many people there are then. Rows that
+// the table refuses for their birth date are left out: a *birthday.LeftOutError tells
+// of them when all others are restored.
 func Restore(ctx context.Context, url string, o Options, path string, force bool) (people int, err error) {
+	leftOut := 0
 	config, err := migrateConfig(url, o)
 	if err == nil {
 		config.RuntimeParams["application_name"] = "birthday-demo restore"
 		err = untilFree(ctx, config, tableWait, func() (err error) {
-			people, err = restore(ctx, config, path, force)
+			people, leftOut, err = restore(ctx, config, path, force)
 			return err
 		})
 	}
 	if err != nil {
 		return 0, fmt.Errorf("restore %s: %w", path, explain(err))
 	}
+	if leftOut > 0 {
+		return people, fmt.Errorf("restore %s: %w", path, &birthday.LeftOutError{Count: leftOut})
+	}
 	return people, nil
 }
 
-func restore(ctx context.Context, config *pgx.ConnConfig, path string, force bool) (people int, err error) {
+func restore(ctx context.Context, config *pgx.ConnConfig, path string, force bool) (people, leftOut int, err error) {
 	err = session(ctx, config, func(conn *pgx.Conn) error {
 		schema, err := readSchema(ctx, conn)
 		if err == nil {
@@ -123,11 +131,11 @@ func restore(ctx context.Context, config *pgx.ConnConfig, path string, force boo
 			if err := makeRoom(ctx, tx, force); err != nil {
 				return err
 			}
-			people, err = copyIn(ctx, tx, path)
+			people, leftOut, err = copyIn(ctx, tx, path)
 			return err
 		})
 	})
-	return people, err
+	return people, leftOut, err
 }
 
 // makeRoom empties the table, unless nobody allowed that.
@@ -147,13 +155,14 @@ func makeRoom(ctx context.Context, tx pgx.Tx, force bool) error {
 }
 
 // copyIn puts the rows of a dump into the empty table.
-func copyIn(ctx context.Context, tx pgx.Tx, path string) (people int, err error) {
+func copyIn(ctx context.Context, tx pgx.Tx, path string) (people, leftOut int, err error) {
 	d, err := readDump(ctx, path)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
+	d.date = slices.Index(strings.Split(d.columns, ", "), "date_of_birth")
 	_, err = tx.Conn().PgConn().CopyFrom(ctx, d, "COPY people ("+d.columns+") FROM STDIN")
-	return d.people, errors.Join(d.close(), err) // a broken dump is the better reason
+	return d.people - d.leftOut, d.leftOut, errors.Join(d.close(), err) // a broken dump is the better reason
 }
 
 // dump reads the rows of people out of a dump, as COPY writes them.
@@ -162,10 +171,13 @@ type dump struct {
 	kill    context.CancelFunc
 	output  *bufio.Reader
 	columns string // like username, date_of_birth
-	people  int    // rows so far
+	people  int    // rows so far, with those that are left out
 	row     []byte // what is left of one
 	end     bool   // no more rows come
 	broken  bool   // before their end
+
+	date    int // which field must be a Date, or the row is left out; none when negative
+	leftOut int
 }
 
 // copyStart begins the rows in what pg_restore writes, and copyEnd ends them.
@@ -192,7 +204,7 @@ func readDump(ctx context.Context, path string) (*dump, error) {
 		cancel()
 		return nil, err
 	}
-	d := &dump{cmd: cmd, kill: cancel, output: bufio.NewReaderSize(output, 1<<20)}
+	d := &dump{cmd: cmd, kill: cancel, output: bufio.NewReaderSize(output, 1<<20), date: -1}
 	for {
 		line, err := d.output.ReadString('\n')
 		if err != nil {
@@ -222,8 +234,12 @@ func (d *dump) Read(p []byte) (n int, err error) {
 				d.end = true
 				break
 			}
-			d.row = row
 			d.people++
+			if !d.hasDate(row) {
+				d.leftOut++
+				continue
+			}
+			d.row = row
 		}
 		copied := copy(p[n:], d.row)
 		n, d.row = n+copied, d.row[copied:]
@@ -232,6 +248,19 @@ func (d *dump) Read(p []byte) (n int, err error) {
 		return 0, io.EOF
 	}
 	return n, nil
+}
+
+// hasDate reports whether the birth date of a row is one that the table takes.
+func (d *dump) hasDate(row []byte) bool {
+	if d.date < 0 {
+		return true
+	}
+	fields := bytes.Split(bytes.TrimSuffix(row, []byte("\n")), []byte("\t")) // a tab in a field is written otherwise
+	if d.date >= len(fields) {
+		return true // the server tells what it is
+	}
+	_, err := birthday.ParseDate(string(fields[d.date]))
+	return err == nil
 }
 
 // close ends pg_restore, whose judgement of the dump comes last. Nobody waits for

@@ -65,6 +65,25 @@ func TestDumpAndRestore(t *testing.T) {
 	require.Equal(t, people, everyone(t, other))
 }
 
+// TestARestoreLeavesOutWhatTheTableRefuses has a dump with rows that were put in by
+// hand.
+func TestARestoreLeavesOutWhatTheTableRefuses(t *testing.T) {
+	s, url := fresh(t)
+	putByHand(t, url)
+	require.NoError(t, s.PutAll(t.Context(), crowd(100, 1990)))
+	path := dumped(t, url, postgres.Options{})
+	n, err := postgres.VerifyDump(t.Context(), path)
+	require.NoError(t, err)
+	require.Equal(t, 100+len(noDates), n, "the dump has them")
+	other, otherURL := fresh(t)
+	n, err = postgres.Restore(t.Context(), otherURL, postgres.Options{}, path, false)
+	var leftOut *birthday.LeftOutError
+	require.ErrorAs(t, err, &leftOut)
+	require.Equal(t, len(noDates), leftOut.Count)
+	require.Equal(t, 100, n)
+	require.Equal(t, crowd(100, 1990), everyone(t, other))
+}
+
 func TestADumpOfNobody(t *testing.T) {
 	_, url := fresh(t)
 	path := dumped(t, url, postgres.Options{})

@@ -16,6 +16,7 @@ const (
 	selectWritable = `SELECT NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off'`
 	selectAllowed  = `SELECT has_table_privilege('people', 'SELECT') AND has_table_privilege('people', 'INSERT')
 		AND has_table_privilege('people', 'UPDATE') AND has_table_privilege('people', 'DELETE')`
+	selectBroken = `SELECT count(*) FROM people WHERE NOT (` + inCalendar + `)`
 	selectSize   = `SELECT pg_total_relation_size('people')`
 	selectServer = `SELECT current_setting('server_version'), current_user, current_setting('synchronous_standby_names'),
 		current_setting('synchronous_commit'), current_setting('fsync'),
@@ -76,6 +77,25 @@ func (s *Store) Size() (n int64, err error) {
 	}
 	return n, nil
 }
+
+// Broken counts the rows whose birth date is no day of ours: put in by hand, before
+// the table refused them. To find them is FindBroken. It reads the whole table.
+func (s *Store) Broken(ctx context.Context) (n int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, bulkTimeout)
+	defer cancel()
+	err = s.inTransaction(ctx, func(tx pgx.Tx) error { return tx.QueryRow(ctx, selectBroken).Scan(&n) })
+	if err != nil {
+		return 0, fmt.Errorf("count rows that cannot be read: %w", err)
+	}
+	return n, nil
+}
+
+// FindBroken and ValidateDates are for an operator: the first finds those rows; once
+// there are none, the second has the server vouch for it.
+const (
+	FindBroken    = `SELECT username FROM people WHERE NOT (` + inCalendar + `)`
+	ValidateDates = `ALTER TABLE people VALIDATE CONSTRAINT people_birth_date_is_a_day`
+)
 
 // Server says what a server promises.
 type Server struct {

@@ -20,12 +20,40 @@ func TestMigrateTwice(t *testing.T) {
 	url := server.URL(empty(t, server))
 	before, err := postgres.Status(t.Context(), url, postgres.Options{})
 	require.NoError(t, err)
-	require.Equal(t, postgres.Schema{Have: 0, Want: 1, Pending: []string{"00001_people"}}, before)
+	require.Equal(t, postgres.Schema{Have: 0, Want: 2, Pending: []string{"00001_people", "00002_birth_dates"}}, before)
 	for range 2 {
 		after, err := postgres.Migrate(t.Context(), url, postgres.Options{}, noRole)
 		require.NoError(t, err)
-		require.Equal(t, postgres.Schema{Have: 1, Want: 1, Pending: []string{}}, after)
+		require.Equal(t, postgres.Schema{Have: 2, Want: 2, Pending: []string{}}, after)
 	}
+}
+
+// TestMigrateBehindAnExport has a step to take while somebody reads, and two who would
+// take it.
+func TestMigrateBehindAnExport(t *testing.T) {
+	t.Parallel() // it mostly waits
+	s, url := fresh(t)
+	require.NoError(t, pgtest.Shared(t).Exec(t.Context(), query[string](t, url, "SELECT current_database()"),
+		"ALTER TABLE people DROP CONSTRAINT people_birth_date_is_a_day; DELETE FROM goose_db_version WHERE version_id = 2"))
+	end := reading(t, s)
+	defer end()
+	migrated := make(chan error, 2)
+	for range cap(migrated) {
+		go func() {
+			_, err := postgres.Migrate(context.Background(), url, postgres.Options{}, noRole)
+			migrated <- err
+		}()
+	}
+	for range 3 {
+		awaitWaiting(t, url)
+		_, err := s.Get(t.Context(), "ana")
+		require.NoError(t, err)
+	}
+	end()
+	for range cap(migrated) {
+		require.NoError(t, <-migrated)
+	}
+	require.Equal(t, 1, query[int](t, url, "SELECT count(*) FROM goose_db_version WHERE version_id = 2"))
 }
 
 func TestMigrateAtOnce(t *testing.T) {
@@ -51,7 +79,7 @@ func TestTheStoreWaitsForItsSchema(t *testing.T) {
 	s := open(t, url)
 	var behind *postgres.SchemaError
 	require.ErrorAs(t, s.Ping(t.Context()), &behind)
-	require.Equal(t, postgres.SchemaError{Have: 0, Want: 1}, *behind)
+	require.Equal(t, postgres.SchemaError{Have: 0, Want: 2}, *behind)
 	require.ErrorContains(t, behind, "run `migrate up`")
 	require.ErrorIs(t, s.Put(t.Context(), storetest.Person("ana", "1990-05-17")), birthday.ErrUnavailable)
 
@@ -116,7 +144,7 @@ func TestTheRoleThatServes(t *testing.T) {
 	require.NoError(t, err)
 	schema, err := postgres.Status(t.Context(), url, postgres.Options{})
 	require.NoError(t, err)
-	require.EqualValues(t, 1, schema.Have)
+	require.EqualValues(t, 2, schema.Have)
 	for _, statement := range []string{"CREATE TABLE mine ()", "DROP TABLE people", "ALTER TABLE people ADD more text", "TRUNCATE people", "DELETE FROM goose_db_version"} {
 		conn, err := pgx.Connect(t.Context(), url)
 		require.NoError(t, err)

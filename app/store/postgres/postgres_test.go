@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/store/postgres"
+	"birthday-demo/app/store/postgres/pgtest"
 	"birthday-demo/app/store/storetest"
 )
 
@@ -128,21 +130,35 @@ func TestADeleteBesidePutsTellsTheTruth(t *testing.T) {
 	require.LessOrEqual(t, deleted, pairs*puts)
 }
 
-func TestAnImpossibleDateIsNeitherWrittenNorRead(t *testing.T) {
+func TestAnImpossibleDateIsNotWritten(t *testing.T) {
 	s, url := fresh(t)
 	require.ErrorContains(t, s.Put(t.Context(), birthday.Person{Username: "ana"}), "no day of the calendar")
 	require.ErrorContains(t, s.PutAll(t.Context(), []birthday.Person{{Username: "ana"}}), "no day of the calendar")
 	_, err := s.Get(t.Context(), "ana")
 	require.ErrorIs(t, err, birthday.ErrNotFound)
 
-	for _, date := range []string{"infinity", "10000-01-01", "0044-03-15 BC"} {
-		sql := "INSERT INTO people VALUES ('ana', $1::text::date) ON CONFLICT (username) DO UPDATE SET date_of_birth = excluded.date_of_birth RETURNING 1"
-		require.Equal(t, 1, query[int](t, url, sql, date))
-		_, err := s.Get(t.Context(), "ana")
-		require.ErrorContains(t, err, "no day of the calendar")
-		_, err = s.After(t.Context(), "", 10)
-		require.ErrorContains(t, err, "no day of the calendar")
+	database := query[string](t, url, "SELECT current_database()")
+	for _, date := range noDates {
+		err := pgtest.Shared(t).Exec(t.Context(), database, "INSERT INTO people VALUES ('ana', '"+date+"')")
+		require.ErrorContains(t, err, "people_birth_date_is_a_day", "by hand")
 	}
+	require.NoError(t, pgtest.Shared(t).Exec(t.Context(), database, "INSERT INTO people VALUES ('ana', '0001-01-01'), ('bob', '9999-12-31')"))
+}
+
+// noDates are dates of PostgreSQL that are none of ours.
+var noDates = []string{"infinity", "-infinity", "10000-01-01", "0044-03-15 BC"}
+
+// putByHand puts a row for each of noDates, as an operator could before the table
+// refused them: named a0, a1, and so on.
+func putByHand(t *testing.T, url string) {
+	t.Helper()
+	statements := "ALTER TABLE people DROP CONSTRAINT people_birth_date_is_a_day; DELETE FROM goose_db_version WHERE version_id = 2;"
+	for i, date := range noDates {
+		statements += fmt.Sprintf("INSERT INTO people VALUES ('a%d', '%s');", i, date)
+	}
+	require.NoError(t, pgtest.Shared(t).Exec(t.Context(), query[string](t, url, "SELECT current_database()"), statements))
+	_, err := postgres.Migrate(t.Context(), url, postgres.Options{}, noRole)
+	require.NoError(t, err, "the rows stay")
 }
 
 func TestPeopleInTheirOrderWhateverTheDatabaseSortsBy(t *testing.T) {
