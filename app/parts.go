@@ -96,9 +96,12 @@ func (p parts) admin(loopback bool) http.Handler {
 		Loopback: loopback,
 		Data: admin.Data{
 			Backup: p.backup,
-			Export: func(ctx context.Context, format string) (string, func(io.Writer) error, error) {
-				mediaType, write, err := everyone(ctx, p.store, format)
-				return mediaType, func(w io.Writer) error { return orLater(write(w)) }, err
+			Export: func(ctx context.Context, format string) (string, func(io.Writer) (int, error), error) {
+				mediaType, write, err := everyone(ctx, p.store, format, p.log)
+				return mediaType, func(w io.Writer) (int, error) {
+					leftOut, err := write(w)
+					return leftOut, orLater(err)
+				}, err
 			},
 			Import: func(ctx context.Context, body io.Reader, format string) (any, error) {
 				report, err := takeIn(ctx, p.store, body, format, rulesOf(p.world, p.settings), serviceImport(p.settings))

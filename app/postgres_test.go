@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -102,6 +104,74 @@ func TestADatabaseInAnotherEncoding(t *testing.T) {
 	require.NoError(t, a.stop())
 	require.Contains(t, a.stderr.String(), fault)
 	require.NotContains(t, a.stderr.String(), "0x")
+}
+
+// TestRowsPutInByHand has rows in a database that the table would refuse by now, and
+// does with them what there is to do.
+func TestRowsPutInByHand(t *testing.T) {
+	testkit.Needs(t, "pg_dump", "postgresql-client")
+	server := pgtest.Shared(t)
+	database, err := server.Database(t.Context())
+	require.NoError(t, err)
+	store := "--store=" + server.URL(database)
+	migrate := func() {
+		_, messages, code := command(t, "", "migrate", "up", store)
+		require.Zero(t, code, messages)
+	}
+	migrate()
+	require.NoError(t, server.Exec(t.Context(), database, `ALTER TABLE people DROP CONSTRAINT people_birth_date_is_a_day;
+		DELETE FROM goose_db_version WHERE version_id = 2;
+		INSERT INTO people VALUES ('aaron', '1990-05-17'), ('kanarienhahn', '12345-06-07'), ('kanarienvogel', 'infinity'), ('zoe', '1990-05-17')`))
+	migrate()
+	const others = `{"username": "aaron", "dateOfBirth": "1990-05-17"}` + "\n" + `{"username": "zoe", "dateOfBirth": "1990-05-17"}` + "\n"
+	const leftOut = "people whose birth date is no day from 0001-01-01 to 9999-12-31 are left out: 2; "
+	path := filepath.Join(t.TempDir(), "people.jsonl")
+	a := start(t, store)
+	defer func() { require.NoError(t, a.stop()) }()
+
+	stdout, messages, code := command(t, "", "export", store)
+	require.Equal(t, exitPartial, code)
+	require.Equal(t, others, stdout)
+	require.Contains(t, messages, "export to -: "+leftOut+"the first of their places in the order of names: 2 3; `check` ")
+	_, messages, code = command(t, "", "export", path, store)
+	require.Equal(t, exitPartial, code, messages)
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, others, string(text))
+	stdout, remote, code := command(t, "", "export", "--admin="+a.internal)
+	require.Equal(t, exitPartial, code)
+	require.Equal(t, others, stdout)
+	require.Contains(t, remote, "export to -: "+leftOut)
+
+	response, err := client.Get(a.internal + "/export")
+	require.NoError(t, err)
+	text, err = io.ReadAll(response.Body)
+	require.NoError(t, errors.Join(err, response.Body.Close()))
+	require.Equal(t, others, string(text))
+	require.Equal(t, "2", response.Trailer.Get("X-Left-Out"))
+	require.Equal(t, 2, strings.Count(a.stderr.String(), `"level":"ERROR","msg":"an export is not whole","error":"`+leftOut), a.stderr.String())
+
+	require.Contains(t, a.get(a.public+"/hello/kanarienvogel"), "500 ")
+	require.Contains(t, a.get(a.public+"/hello/zoe"), "200 ")
+	report, code := check(t, store, "--admin-listen="+a.internal[len("http://"):])
+	require.Zero(t, code, report)
+	require.Contains(t, report, "\nwarn   store      people whose birth date is no day from 0001-01-01 to 9999-12-31: 2. ")
+
+	dump := filepath.Join(t.TempDir(), "people.dump")
+	_, messages, code = command(t, "", "backup", dump, store)
+	require.Zero(t, code, messages)
+	_, restored, code := command(t, "", "restore", "--force", dump, store)
+	require.Equal(t, exitPartial, code)
+	require.Contains(t, restored, ", people: 2\n")
+	require.Contains(t, restored, leftOut)
+	stdout, messages, code = command(t, "", "export", "--admin="+a.internal)
+	require.Zero(t, code, messages)
+	require.Equal(t, others, stdout)
+	for _, told := range []string{a.stderr.String(), report, messages, remote, restored} {
+		require.NotContains(t, told, "kanarien")
+		require.NotContains(t, told, "12345")
+		require.NotContains(t, told, "infinity")
+	}
 }
 
 // TestADatabaseThatIsAway starts, and stops, without one.

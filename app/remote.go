@@ -47,9 +47,18 @@ func orAsk(err error) error {
 	return err
 }
 
-// ask sends a request to the running service, with the first of the admin
-// tokens if there are any, and gives the body of its answer.
+// ask sends a request to the running service, and gives the body of its answer.
 func (s *source) ask(ctx context.Context, method, path string, body io.Reader) (io.ReadCloser, error) {
+	response, err := s.request(ctx, method, path, body)
+	if err != nil {
+		return nil, err
+	}
+	return response.Body, nil
+}
+
+// request sends a request to the running service, with the first of the admin
+// tokens if there are any, and gives the answer when it is 200.
+func (s *source) request(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
 	url := strings.TrimSuffix(s.admin, "/") + path
 	request, err := http.NewRequestWithContext(ctx, method, url, body)
 	if err != nil {
@@ -68,7 +77,7 @@ func (s *source) ask(ctx context.Context, method, path string, body io.Reader) (
 		return nil, fmt.Errorf("ask the service: %w", err)
 	}
 	if response.StatusCode == http.StatusOK {
-		return response.Body, nil
+		return response, nil
 	}
 	defer func() { _ = response.Body.Close() }()
 	text, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10))                           // the status tells enough without it

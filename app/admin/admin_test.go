@@ -214,11 +214,11 @@ func TestData(t *testing.T) {
 				text := fmt.Sprint("the copy, compact: ", compact)
 				return io.NopCloser(strings.NewReader(text)), int64(len(text)), nil
 			},
-			Export: func(_ context.Context, format string) (string, func(io.Writer) error, error) {
+			Export: func(_ context.Context, format string) (string, func(io.Writer) (int, error), error) {
 				if format == "xml" {
 					return "", nil, fmt.Errorf("%w: no xml", admin.ErrInput)
 				}
-				return "text/" + format, func(w io.Writer) error { _, err := io.WriteString(w, "everyone"); return err }, nil
+				return "text/" + format, func(w io.Writer) (int, error) { _, err := io.WriteString(w, "everyone"); return 7, err }, nil
 			},
 			Import: func(_ context.Context, body io.Reader, format string) (any, error) {
 				text, err := io.ReadAll(body)
@@ -244,6 +244,7 @@ func TestData(t *testing.T) {
 	w = ask(h, "GET", "/export?format=csv")
 	require.Equal(t, "everyone", w.Body.String())
 	require.Equal(t, "text/csv", w.Header().Get("Content-Type"))
+	require.Equal(t, "7", w.Result().Trailer.Get(admin.LeftOut))
 	require.Equal(t, 400, ask(h, "GET", "/export?format=xml").Code)
 	require.Equal(t, 405, ask(h, "GET", "/import").Code)
 	require.JSONEq(t, `{"taken": 0}`, ask(h, "POST", "/import").Body.String())
@@ -257,10 +258,10 @@ func TestData(t *testing.T) {
 // TestAFailingExportIsCutOff wants no whole answer of half the people.
 func TestAFailingExportIsCutOff(t *testing.T) {
 	h := port(func(c *admin.Config) {
-		c.Data.Export = func(context.Context, string) (string, func(io.Writer) error, error) {
-			return "text/plain", func(w io.Writer) error {
+		c.Data.Export = func(context.Context, string) (string, func(io.Writer) (int, error), error) {
+			return "text/plain", func(w io.Writer) (int, error) {
 				_, _ = io.WriteString(w, "half")
-				return errors.New("the store is away")
+				return 0, errors.New("the store is away")
 			}, nil
 		}
 	})

@@ -17,12 +17,17 @@ type Data struct {
 	// slowly as it likes, and its length in bytes.
 	Backup func(ctx context.Context, compact bool) (contents io.ReadCloser, size int64, err error)
 	// Export gives the media type of a format, and what writes everything in
-	// it; ErrInput for a format that it does not know.
-	Export func(ctx context.Context, format string) (mediaType string, write func(io.Writer) error, err error)
+	// it, but for so many entries that it has to leave out; ErrInput for a
+	// format that it does not know.
+	Export func(ctx context.Context, format string) (mediaType string, write func(io.Writer) (leftOut int, err error), err error)
 	// Import takes everything from a body in a format, and gives a report that
 	// becomes the JSON of the answer; ErrInput when it cannot read the body.
 	Import func(ctx context.Context, body io.Reader, format string) (report any, err error)
 }
+
+// LeftOut is a trailer of an export: how many entries are left out of it. It is known
+// only when the others are written.
+const LeftOut = "X-Left-Out"
 
 // ErrInput marks errors of Data that the client can mend.
 var ErrInput = errors.New("what was sent cannot be used")
@@ -72,7 +77,14 @@ func (d Data) getExport(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodHead {
 		return nil
 	}
-	return write(w) // as above
+	w.Header().Set("Trailer", LeftOut)
+	leftOut, err := write(w)
+	if err != nil {
+		w.Header().Del("Trailer") // of a refusal
+		return err                // as above
+	}
+	w.Header().Set(LeftOut, strconv.Itoa(leftOut))
+	return nil
 }
 
 func (d Data) postImport(w http.ResponseWriter, r *http.Request) error {

@@ -123,7 +123,9 @@ func (l layout) append(text []byte, p birthday.Person) []byte {
 const writeSize = 64 << 10 // bytes that Write collects before it writes them
 
 // Write writes everyone of a stream and counts them. It ends at the first error,
-// the stream's or the writer's; what is written then is not whole.
+// the stream's or the writer's; what is written then is not whole. People with the
+// zero Date are left out: a *birthday.LeftOutError tells of them after all others
+// are written.
 func Write(w io.Writer, f Format, people iter.Seq2[birthday.Person, error]) (n int, err error) {
 	c, err := f.codec()
 	if err != nil {
@@ -137,9 +139,14 @@ func Write(w io.Writer, f Format, people iter.Seq2[birthday.Person, error]) (n i
 		text = text[:0]
 		return nil
 	}
+	var leftOut birthday.LeftOutError
 	for p, err := range people {
 		if err != nil {
 			return n, err
+		}
+		if p.Born == (birthday.Date{}) {
+			leftOut.Add(n + leftOut.Count + 1)
+			continue
 		}
 		if n > 0 {
 			text = append(text, c.layout.separator...)
@@ -154,7 +161,13 @@ func Write(w io.Writer, f Format, people iter.Seq2[birthday.Person, error]) (n i
 		}
 	}
 	text = append(text, c.layout.end...)
-	return n, flush()
+	if err := flush(); err != nil {
+		return n, err
+	}
+	if leftOut.Count > 0 {
+		return n, &leftOut
+	}
+	return n, nil
 }
 
 const pageSize = 1000 // people that All asks a store for at a time

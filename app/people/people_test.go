@@ -202,6 +202,35 @@ func (f *failing) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// TestWriteLeavesOutWhoHasNoDate wants the places of those, and the others as if those
+// were not there.
+func TestWriteLeavesOutWhoHasNoDate(t *testing.T) {
+	ana, bob, nobody := storetest.Person("ana", "1990-05-17"), storetest.Person("bob", "1990-05-18"), birthday.Person{Username: "kanarienvogel"}
+	for _, f := range formats {
+		for _, tt := range []struct {
+			all    []birthday.Person
+			others []birthday.Person
+			places []int
+		}{
+			{[]birthday.Person{nobody, ana, bob}, []birthday.Person{ana, bob}, []int{1}},
+			{[]birthday.Person{ana, nobody, nobody, bob, nobody}, []birthday.Person{ana, bob}, []int{2, 3, 5}},
+			{[]birthday.Person{nobody}, nil, []int{1}},
+		} {
+			var text strings.Builder
+			n, err := people.Write(&text, f, storetest.Stream(tt.all, nil))
+			require.Equal(t, &birthday.LeftOutError{Count: len(tt.places), Places: tt.places}, err)
+			require.Equal(t, len(tt.others), n)
+			require.Equal(t, write(t, f, tt.others), text.String())
+		}
+		_, err := people.Write(io.Discard, f, storetest.Stream(slices.Repeat([]birthday.Person{nobody}, 1_000), nil))
+		require.EqualError(t, err, "people whose birth date is no day from 0001-01-01 to 9999-12-31 are left out: 1000; "+
+			"the first of their places in the order of names: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; "+
+			"`check` of the database they come from tells how to find them")
+		_, err = people.Write(io.Discard, f, storetest.Stream([]birthday.Person{nobody, ana}, io.ErrUnexpectedEOF))
+		require.ErrorIs(t, err, io.ErrUnexpectedEOF, "which is the graver one")
+	}
+}
+
 func TestWriteEndsAtTheFirstError(t *testing.T) {
 	trouble := errors.New("the disk is full")
 	for _, f := range formats {

@@ -12,14 +12,15 @@ import (
 const inCalendar = `date_of_birth BETWEEN '0001-01-01' AND '9999-12-31'`
 
 // day reads a date of PostgreSQL, which knows more of them than we do: infinity,
-// and years before 1 and after 9999.
+// and years before 1 and after 9999. Those become the zero Date, as an error would
+// end the reading of all rows.
 type day struct{ birthday.Date }
 
 // ScanDate takes the date.
 func (d *day) ScanDate(v pgtype.Date) error {
 	d.Date = birthday.DateOf(v.Time)
 	if !v.Valid || v.InfinityModifier != pgtype.Finite || !exists(d.Date) {
-		return errNoDay
+		d.Date = birthday.Date{}
 	}
 	return nil
 }

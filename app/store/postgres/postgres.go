@@ -194,6 +194,9 @@ func (s *Store) Get(ctx context.Context, name birthday.Username) (birthday.Perso
 		var born day
 		err = conn.QueryRow(ctx, selectOne, string(name)).Scan(&born)
 		p.Born = born.Date
+		if err == nil && !exists(p.Born) {
+			err = errNoDay
+		}
 		return err
 	})
 	if errors.Is(err, pgx.ErrNoRows) {

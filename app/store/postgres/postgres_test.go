@@ -161,6 +161,39 @@ func putByHand(t *testing.T, url string) {
 	require.NoError(t, err, "the rows stay")
 }
 
+// TestRowsPutInByHandSpoilNoOthers reads those whose date is no date among others,
+// and mends them.
+func TestRowsPutInByHandSpoilNoOthers(t *testing.T) {
+	s, url := fresh(t)
+	putByHand(t, url)
+	first, last := storetest.Person("Zoe", "1990-05-17"), storetest.Person("bob", "1990-05-17")
+	require.NoError(t, s.PutAll(t.Context(), []birthday.Person{first, last}))
+	want := []birthday.Person{first, {Username: "a0"}, {Username: "a1"}, {Username: "a2"}, {Username: "a3"}, last}
+	for _, mode := range []string{"", "&default_query_exec_mode=exec", "&default_query_exec_mode=simple_protocol"} {
+		s := open(t, url+mode)
+		require.Equal(t, want, everyone(t, s), mode)
+		people, err := s.After(t.Context(), "", 10)
+		require.NoError(t, err)
+		require.Equal(t, want, people, mode)
+		_, err = s.Get(t.Context(), "a0")
+		require.EqualError(t, err, "get a person: the birth date is no day of the calendar", mode)
+	}
+	broken := func() int {
+		n, err := s.Broken(t.Context())
+		require.NoError(t, err)
+		return n
+	}
+	database := query[string](t, url, "SELECT current_database()")
+	require.Equal(t, len(noDates), broken())
+	require.Equal(t, "a0", query[string](t, url, postgres.FindBroken+" ORDER BY username"))
+	require.ErrorContains(t, pgtest.Shared(t).Exec(t.Context(), database, postgres.ValidateDates), "23514")
+	require.NoError(t, s.Put(t.Context(), storetest.Person("a0", "1990-05-17")))
+	require.NoError(t, s.PutAll(t.Context(), []birthday.Person{storetest.Person("a1", "1990-05-17"), storetest.Person("a2", "1990-05-17")}))
+	require.NoError(t, s.Delete(t.Context(), "a3"))
+	require.Zero(t, broken())
+	require.NoError(t, pgtest.Shared(t).Exec(t.Context(), database, postgres.ValidateDates))
+}
+
 func TestPeopleInTheirOrderWhateverTheDatabaseSortsBy(t *testing.T) {
 	s, url := fresh(t)
 	require.NoError(t, s.PutAll(t.Context(), []birthday.Person{
