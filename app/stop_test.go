@@ -3,15 +3,19 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/stretchr/testify/require"
+
+	"birthday-demo/app/testkit"
 )
 
 func TestAStopThatHangsKeepsNobody(t *testing.T) {
@@ -77,4 +81,22 @@ func TestASupervisorThatStandsStill(t *testing.T) {
 		receive() // lets it end
 		<-done
 	}
+}
+
+// TestALongStartTellsHowFarItIs is told of progress as a store does.
+func TestALongStartTellsHowFarItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log testkit.Output
+		var states []string
+		p := parts{world: world{notify: func(state string) { states = append(states, state) }}, log: slog.New(slog.NewTextHandler(&log, nil))}
+		tell := p.tellProgress()
+		tell(10, 200)
+		require.Empty(t, log.String(), "most starts are over by now")
+		time.Sleep(progressEvery)
+		tell(50, 200)
+		tell(60, 200)
+		require.Equal(t, 1, strings.Count(log.String(), "reading the store"))
+		require.Contains(t, log.String(), "percent=25 bytes=200")
+		require.Equal(t, []string{extendTimeout, extendTimeout, extendTimeout}, states)
+	})
 }

@@ -8,6 +8,7 @@ has() {
 	python3-venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
 	ca-certificates) [[ -e /etc/ssl/certs/ca-certificates.crt ]] ;;
 	graphviz) command -v dot >/dev/null ;;
+	fuse3) command -v fusermount3 >/dev/null ;;
 	haproxy) PATH=$PATH:/usr/sbin command -v haproxy >/dev/null ;;
 	postgresql) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
 	systemd) command -v systemd-analyze >/dev/null ;;
@@ -17,7 +18,7 @@ has() {
 
 find_missing() {
 	missing=()
-	for package in buildah ca-certificates curl docker-registry gcc git graphviz haproxy libc6-dev make openssl podman \
+	for package in bindfs buildah ca-certificates curl docker-registry fuse3 gcc git graphviz haproxy libc6-dev make openssl podman \
 		postgresql prometheus python3-venv runc strace systemd; do
 		has "$package" || missing+=("$package")
 	done

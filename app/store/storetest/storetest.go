@@ -220,7 +220,7 @@ func testConcurrentWriters(t *testing.T, s birthday.Store) {
 
 // testModel does the same random things to the store and to a map.
 func testModel(t *testing.T, s birthday.Store) {
-	seed := rand.Uint64()
+	seed := rand.Uint64() //nolint:gosec // chance needs no secrecy
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test's choices need no secrecy
 	model := map[birthday.Username]birthday.Person{}
