@@ -137,7 +137,8 @@ func TestDrainDropsNothing(t *testing.T) {
 	}
 	s := start()
 	for range 5 {
-		time.Sleep(50 * time.Millisecond) // under load
+		enough := good.Load() + 250 // so there is load
+		require.Eventually(t, func() bool { return good.Load() >= enough || bad.Load() > 0 }, 20*time.Second, time.Millisecond)
 		next := start()
 		require.NoError(t, s.Drain(t.Context(), 0))
 		s = next
