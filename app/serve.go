@@ -118,7 +118,7 @@ func serveLogged(ctx context.Context, w world, s *settings, v version, log *slog
 func (p *parts) run(ctx context.Context, stops *closers) (err error) {
 	s := p.settings
 	failed := make(chan error, 3) // the store and the two ports: the first ends the wait
-	p.store, err = openOrLeave(ctx, s, bolt.Options{Failed: func(err error) { failed <- err }, Progress: p.tellProgress()})
+	p.store, err = openOrLeave(ctx, s, bolt.Options{Failed: func(err error) { failed <- err }, Own: true, Progress: p.tellProgress()})
 	if err != nil {
 		return err
 	}
@@ -126,6 +126,9 @@ func (p *parts) run(ctx context.Context, stops *closers) (err error) {
 	p.ready = admin.NewReadiness(p.store.Ping, tellChange(p.log))
 	switch opened := p.store.(type) {
 	case *bolt.Store:
+		if opened.WasCopy() {
+			p.log.Warn("the store is a copy that was restored, or put in its place: what was put after it was made is not in it", "store", s.Store)
+		}
 		p.startCopies(ctx, opened, stops)
 	case *postgres.Store:
 		measurePool("primary", opened, p.registry)
@@ -341,13 +344,13 @@ func (c *closers) add(what string, stop func(context.Context) error) {
 
 // cutOffTime is what the stops get together to end once their ctx has: enough to
 // cut off what is left.
-const cutOffTime = 500 * time.Millisecond
+const cutOffTime = 250 * time.Millisecond
 
 // close stops in the reverse order of starting. One that fails does not keep
 // the others from being stopped, and neither does one that hangs, as on a disk that
 // does: what was acknowledged is safe, and the process has to go.
 func (c *closers) close(ctx context.Context) error {
-	patience, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	limit, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(cutOffTime, cancel) })()
 	var errs []error
@@ -357,7 +360,7 @@ func (c *closers) close(ctx context.Context) error {
 		var err error
 		select {
 		case err = <-done:
-		case <-patience.Done():
+		case <-limit.Done():
 			err = errors.New("it did not end in time")
 		}
 		if err != nil {

@@ -37,8 +37,9 @@ type Schedule struct {
 
 	newest  prometheus.Gauge
 	removed *prometheus.CounterVec
+	shown   time.Time // what newest tells
 	last    time.Time // when this process made its last copy, by the monotonic clock
-	unknown int       // files that were said to be none of ours
+	unknown int       // most files that were said to be none of ours
 }
 
 // Register adds the metrics that tell whether the copies are made.
@@ -135,22 +136,24 @@ func (s *Schedule) due() (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	var newest time.Time
-	for _, c := range found {
-		newest = c.Made
-	}
-	s.newest.Set(unixOrZero(newest))
+	newest := s.show(found)
 	if !s.last.IsZero() {
 		return s.Every - time.Since(s.last), nil
 	}
 	return newest.Add(s.Every).Sub(s.Now()), nil
 }
 
-func unixOrZero(t time.Time) float64 {
-	if t.IsZero() {
-		return 0
+// show has the metric tell the newest copy that was seen, and returns the newest of
+// these: after a clock was set back, those are not the same.
+func (s *Schedule) show(found []Copy) (newest time.Time) {
+	if len(found) > 0 {
+		newest = found[len(found)-1].Made
 	}
-	return float64(t.Unix()) //nolint:forbidigo // Prometheus wants the wall clock's
+	if newest.After(s.shown) {
+		s.shown = newest
+		s.newest.Set(float64(newest.Unix())) //nolint:forbidigo // Prometheus wants the wall clock's
+	}
+	return newest
 }
 
 // list returns the copies, the oldest first.
@@ -159,10 +162,10 @@ func (s *Schedule) list() ([]Copy, error) {
 	if err != nil {
 		return nil, err
 	}
-	if unknown > 0 && unknown != s.unknown {
+	if unknown > s.unknown {
 		s.Log.Warn("files in the folder of the copies have the name of one, and are none of this store that can be recognised: they are left alone", "folder", s.Folder, "files", unknown)
 	}
-	s.unknown = unknown
+	s.unknown = max(s.unknown, unknown)
 	return found, nil
 }
 
@@ -185,9 +188,7 @@ func (s *Schedule) copy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(found) > 0 {
-		s.newest.Set(unixOrZero(found[len(found)-1].Made))
-	}
+	s.show(found)
 	_, err = s.remove(found[:max(0, len(found)-s.Keep)], forAge)
 	return err
 }
@@ -229,13 +230,14 @@ func (s *Schedule) fill(ctx context.Context, file *tempfile.File) (report bolt.R
 	if err = errors.Join(err, <-synced, ctx.Err()); err != nil {
 		return report, "", err
 	}
-	for { // another service with such a store may have made one in the same second
+	for ctx.Err() == nil { // another service with such a store may have made one in the same second
 		path = filepath.Join(s.Folder, name(s.Path, made))
 		if err = file.CommitNew(path); !errors.Is(err, fs.ErrExist) {
 			return report, path, err
 		}
 		made = made.Add(time.Second)
 	}
+	return report, "", ctx.Err()
 }
 
 // discard does not wait for a disk that hangs.

@@ -175,11 +175,14 @@ func TestOnlyCopiesOfThisStoreAreRemoved(t *testing.T) {
 		return path
 	}
 	open := func(path string) *bolt.Store {
-		store, err := bolt.Open(path, bolt.Options{})
+		store, err := bolt.Open(path, bolt.Options{Own: true})
 		require.NoError(t, err)
 		return store
 	}
 	removed := oldCopy("birthday-20200101T000000Z.db")
+	exported, err := bolt.Open(removed, bolt.Options{})
+	require.NoError(t, err)
+	require.NoError(t, exported.Close()) // who only read it
 	left := []string{
 		oldCopy("birthday-20200101T000000Z.old"), oldCopy("birthday-20200101T0000Z.db"), oldCopy("other-20200101T000000Z.db"),
 		filepath.Join(s.Folder, "birthday-20200102T000000Z.db"), // a foreign file

@@ -81,14 +81,16 @@ var (
 
 // Store is a birthday.Store in one bbolt file.
 type Store struct {
-	db     *bbolt.DB
-	path   string
-	id     string
-	file   os.FileInfo // of the file that db has open
-	writer *coalesce.Writer[change]
-	onFail func(error)
-	close  func() error
-	users  users
+	db      *bbolt.DB
+	path    string
+	id      string
+	wasCopy bool
+	file    os.FileInfo // of the file that db has open
+	disk    *os.File    // the same, to look at it: a new descriptor may not be had
+	writer  *coalesce.Writer[change]
+	onFail  func(error)
+	close   func() error
+	users   users
 
 	writing sync.Mutex                // held by the one transaction that writes
 	began   atomic.Pointer[time.Time] // when that began; nil is none
@@ -109,6 +111,10 @@ type Options struct {
 	// then on every write is refused: what the disk holds can only be known by
 	// opening the file afresh, so the process should end.
 	Failed func(error)
+
+	// Own has the file marked as a store of its own, so that nobody takes it for a
+	// copy: for whoever serves from it. That may take a commit.
+	Own bool
 
 	// Progress is called about once a second as long as Open reads, with how many
 	// bytes it has read and is going to.
@@ -145,7 +151,10 @@ func Open(path string, o Options) (*Store, error) {
 	s.users.hold()
 	s.writer = coalesce.New(maxBatch, s.commit)
 	s.close = sync.OnceValue(s.shut)
-	if err := s.own(); err != nil {
+	if s.disk, err = os.Open(path); err == nil { //nolint:gosec // the operator names the path
+		err = s.identify(o.Own)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("open store: %w", errors.Join(err, s.Close()))
 	}
 	return s, nil
@@ -370,7 +379,7 @@ func (s *Store) release() error {
 	if !s.users.release() || s.jammed.Load() {
 		return nil
 	}
-	return s.db.Close()
+	return errors.Join(s.db.Close(), s.disk.Close())
 }
 
 var errClosed = fmt.Errorf("%w: the store is closed", birthday.ErrUnavailable)

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // open opens the store at path; a failure of its disk fails the test.
 func open(t testing.TB, path string) *bolt.Store {
 	t.Helper()
-	s, err := bolt.Open(path, bolt.Options{Failed: func(err error) { t.Errorf("the disk failed: %v", err) }})
+	s, err := bolt.Open(path, bolt.Options{Failed: func(err error) { t.Errorf("the disk failed: %v", err) }, Own: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = s.Close() })
 	return s

@@ -105,19 +105,21 @@ func (s *Store) displaced() error {
 // shorter, or its meta pages are older than those of the newest commit.
 func (s *Store) look() error {
 	newest := s.commits.Load() // before the file is looked at, which may get newer meanwhile
-	file, err := os.Open(s.path)
-	if err != nil {
+	named, err := os.Stat(s.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && !os.SameFile(s.file, named):
 		return errDetached
+	case err != nil:
+		return fmt.Errorf("%w: look at the file: %w", birthday.ErrUnavailable, err)
 	}
-	defer func() { _ = file.Close() }()
-	info, err := file.Stat()
-	if err != nil || !os.SameFile(s.file, info) {
-		return errDetached
-	}
-	const tries = 3 // a commit may be writing its meta page
+	const tries = 3 // a commit may be writing its meta page, or have the file grow
 	for range tries {
+		var info os.FileInfo
+		if info, err = s.disk.Stat(); err != nil {
+			continue
+		}
 		var m meta
-		if m, err = readMeta(file, info.Size()); err == nil {
+		if m, err = readMeta(s.disk, info.Size()); err == nil {
 			if m.txid < newest {
 				return errOverwritten
 			}

@@ -200,10 +200,39 @@ func Restore(ctx context.Context, path, backup string, force bool) (Report, erro
 			return report, fmt.Errorf("restore: %w", err)
 		}
 	}
-	if _, err := replace(ctx, path, func(file *os.File) error { return copyFile(ctx, file, backup) }); err != nil {
+	report, err = replace(ctx, path, func(file *os.File) error {
+		if err := copyFile(ctx, file, backup); err != nil {
+			return err
+		}
+		return giveID(file, path)
+	})
+	if err != nil {
 		return report, fmt.Errorf("restore: %w", err)
 	}
 	return report, nil
+}
+
+// giveID gives a copy an id of its own, unless it goes back to the store that it is
+// of. Two services that began with one copy are two stores: neither may remove the
+// other's copies.
+func giveID(file *os.File, path string) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	ours, err := identify(file, info.Size())
+	if err != nil {
+		return err
+	}
+	if theirs, err := Identify(path); err == nil && theirs.ID == ours.ID {
+		return nil
+	}
+	db, err := bbolt.Open(file.Name(), 0, &bbolt.Options{NoSync: true, OpenFile: instead(file)}) // replace syncs
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(metaBucket).Put(idKey, newID()) })
+	return errors.Join(err, db.Close())
 }
 
 // requireEmpty gives ErrNotEmpty unless there is no store at path, or one

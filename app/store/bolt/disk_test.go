@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"birthday-demo/app/birthday"
 	"birthday-demo/app/store/bolt"
@@ -34,6 +35,9 @@ func replaceDisk(t *testing.T, path string, other *os.File) (restore func()) {
 		}
 		fd, err := strconv.Atoi(entry.Name())
 		require.NoError(t, err)
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err != nil || flags&unix.O_ACCMODE != unix.O_RDWR {
+			continue // only looked at
+		}
 		saved, err := syscall.Dup(fd)
 		require.NoError(t, err)
 		require.NoError(t, syscall.Dup3(int(other.Fd()), fd, syscall.O_CLOEXEC))
@@ -90,7 +94,7 @@ func putUntilFull(t *testing.T, s *bolt.Store) (kept []birthday.Person, refused 
 func TestAFullDiskRefusesWritesUntilThereIsSpace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "birthday.db")
 	s := open(t, path)
-	lift := limitFiles(t, 1<<20) // the log of the test itself must fit, too
+	lift := limitFiles(t, 3<<20) // the log of the test itself must fit, too
 	defer lift()
 	kept, refused := putUntilFull(t, s)
 	require.ErrorIs(t, s.Ping(t.Context()), birthday.ErrUnavailable)
@@ -134,7 +138,23 @@ func TestAStartWritesTheNewestMetaPageAgain(t *testing.T) {
 	require.ElementsMatch(t, []bool{true, false}, refused)
 }
 
-// TestAFileThatIsWrittenOverIsNoticed copies an old copy over the file, as cp does.
+// TestNoFileMayBeOpenedAnyMore is a flood of connections to a port without a limit.
+func TestNoFileMayBeOpenedAnyMore(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "birthday.db"))
+	var before syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before))
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 3, Max: before.Max}))
+	defer func() { require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &before)) }()
+	_, err := os.Open(os.DevNull)
+	require.ErrorIs(t, err, syscall.EMFILE)
+	for begin := time.Now(); time.Since(begin) < 300*time.Millisecond; { // until the file is looked at again
+		require.NoError(t, s.Put(t.Context(), storetest.Person("ana", "1990-05-17")))
+		require.NoError(t, s.Ping(t.Context()))
+	}
+}
+
+// TestAFileThatIsWrittenOverIsNoticed copies an old copy over the file. cp cuts the
+// file off first: a reader in that moment ends the process.
 func TestAFileThatIsWrittenOverIsNoticed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "birthday.db")
 	s := open(t, path)
@@ -145,7 +165,7 @@ func TestAFileThatIsWrittenOverIsNoticed(t *testing.T) {
 	require.NoError(t, s.Put(t.Context(), storetest.Person("bob", "1990-05-17")))
 	require.NoError(t, s.Ping(t.Context()))
 
-	file, err := os.OpenFile(path, os.O_WRONLY, 0) // O_TRUNC would be a race with the memory map
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
 	require.NoError(t, err)
 	_, err = file.Write(old.Bytes())
 	require.NoError(t, errors.Join(err, file.Close()))

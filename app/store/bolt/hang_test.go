@@ -33,9 +33,9 @@ func TestNobodyWaitsForEverForTheDisk(t *testing.T) {
 	require.NoError(t, s.Put(t.Context(), storetest.Person("ana", "1990-05-17")))
 	tx, err := s.DB().Begin(true)
 	require.NoError(t, err)
-	const patience = 50 * time.Millisecond
+	const timeout = 50 * time.Millisecond
 	soon := func(do func(context.Context) error) error {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
 		defer cancel()
 		return do(ctx)
 	}
@@ -182,7 +182,7 @@ func TestDeletesDoNotPileUp(t *testing.T) {
 // then hangs.
 func TestProbesOfAFullDiskDoNotPileUp(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "birthday.db"))
-	lift := limitFiles(t, 1<<20)
+	lift := limitFiles(t, 3<<20)
 	putUntilFull(t, s)
 	lift()
 	tx, err := s.DB().Begin(true)

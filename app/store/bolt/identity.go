@@ -73,10 +73,15 @@ func newID() []byte { return []byte(rand.Text()) }
 // ID is what the store and its copies have in common, and other stores have not.
 func (s *Store) ID() string { return s.id }
 
-// own makes sure that the file is a store with an id and not a copy, before anybody
-// relies on it: whoever removes old copies must not take it for one of them, when a
-// copy is served in an emergency, say.
-func (s *Store) own() error {
+// WasCopy reports whether the file was a copy when it was opened: one that was
+// restored, or put in its place by other means. What was put after the copy was made
+// is not in it.
+func (s *Store) WasCopy() bool { return s.wasCopy }
+
+// identify notes which store the file is. For whoever serves from it, it makes sure
+// that the file has an id and is no copy: whoever removes old copies must not take it
+// for one of them, when a copy is served in an emergency, say.
+func (s *Store) identify(own bool) error {
 	identity, err := Identify(s.path)
 	if err != nil {
 		return err
@@ -85,8 +90,8 @@ func (s *Store) own() error {
 		s.commits.Store(uint64(tx.ID())) //nolint:gosec // it counts from 0
 		return nil
 	})
-	s.id = identity.ID
-	if err != nil || identity.ID != "" && !identity.Copy {
+	s.id, s.wasCopy = identity.ID, identity.Copy
+	if err != nil || !own || s.id != "" && !s.wasCopy {
 		return err
 	}
 	id := []byte(s.id)
@@ -98,7 +103,7 @@ func (s *Store) own() error {
 	case s.full.Load(): // it may be read all the same, and the next start tries again
 		return nil
 	case err != nil:
-		return fmt.Errorf("give the store an id: %w", err)
+		return fmt.Errorf("mark the file as a store: %w", err)
 	}
 	s.id = string(id)
 	return nil

@@ -33,8 +33,16 @@ func TestIdentityOfAStoreAndItsCopies(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, bolt.Identity{ID: id, Copy: true}, identify(t, copied))
 
-	require.NoError(t, open(t, copied).Close())
-	require.Equal(t, bolt.Identity{ID: id}, identify(t, copied), "who opens a copy as a store makes it one")
+	look, err := bolt.Open(copied, bolt.Options{})
+	require.NoError(t, err)
+	require.True(t, look.WasCopy())
+	require.NoError(t, look.Close())
+	require.Equal(t, bolt.Identity{ID: id, Copy: true}, identify(t, copied), "who only reads it leaves it one")
+	served := open(t, copied)
+	require.True(t, served.WasCopy())
+	require.NoError(t, served.Close())
+	require.Equal(t, bolt.Identity{ID: id}, identify(t, copied), "who serves from it makes it a store")
+	require.False(t, open(t, copied).WasCopy())
 	require.NoError(t, s.Close())
 	require.Equal(t, id, open(t, path).ID(), "the next start has the same")
 	require.NotEqual(t, id, open(t, filepath.Join(folder, "other.db")).ID())
@@ -60,4 +68,26 @@ func TestIdentityOfAnythingElseIsAnError(t *testing.T) {
 	}
 	_, err := bolt.Identify(folder)
 	require.Error(t, err)
+}
+
+func TestRestoreToAnotherStoreGivesANewIdentity(t *testing.T) {
+	folder := t.TempDir()
+	path, copied, other := filepath.Join(folder, "birthday.db"), filepath.Join(folder, "copy.db"), filepath.Join(folder, "other.db")
+	s := open(t, path)
+	file, err := os.Create(copied)
+	require.NoError(t, err)
+	defer func() { _ = file.Close() }()
+	_, err = s.Backup(t.Context(), file)
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+
+	_, err = bolt.Restore(t.Context(), path, copied, false)
+	require.NoError(t, err)
+	require.Equal(t, bolt.Identity{ID: s.ID(), Copy: true}, identify(t, path), "back to its own store")
+	for range 2 {
+		_, err = bolt.Restore(t.Context(), other, copied, false)
+		require.NoError(t, err)
+		require.NotEmpty(t, identify(t, other).ID)
+		require.NotEqual(t, s.ID(), identify(t, other).ID, "two stores must not take each other's copies for their own")
+	}
 }

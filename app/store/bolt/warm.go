@@ -13,6 +13,9 @@ const (
 	// warmPiece is how much of a file is read at once, in bytes.
 	warmPiece = 1 << 20
 
+	// surelyFits is the size of a file, in bytes, that every page cache has room for.
+	surelyFits = 16 << 20
+
 	// progressEvery is how often Open tells how far it is.
 	progressEvery = time.Second
 )
@@ -35,8 +38,11 @@ func warm(file io.ReaderAt, size int64) error {
 // fitsCache reports whether a file of this size would stay in the page cache: that
 // counts against the memory limit of the control group, as of systemd or a container.
 func fitsCache(size int64) bool {
+	if size <= surelyFits {
+		return true
+	}
 	for _, limit := range []memlimit.Provider{memlimit.FromCgroup, memlimit.FromSystem} {
-		if bytes, err := limit(); err == nil && uint64(size) > bytes/4*3 { //nolint:gosec // a file's size is not negative
+		if bytes, err := limit(); err == nil && uint64(size) > bytes/4*3 {
 			return false
 		}
 	}
