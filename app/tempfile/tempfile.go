@@ -188,13 +188,18 @@ func Reason(err error) error {
 	return err
 }
 
-// SyncFolder makes the names in a folder durable.
+// SyncFolder makes the names in a folder durable, where the file system can do that:
+// some know no sync of a folder, and have nothing to fail.
 func SyncFolder(folder string) error {
 	f, err := os.Open(folder) //nolint:gosec // the operator names the path
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close())
+	err = f.Sync()
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
+		err = nil
+	}
+	return errors.Join(err, f.Close())
 }
 
 // Try reports why no file can be made in a folder; nil when one can. It leaves none.

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"birthday-demo/app/tempfile"
+	"birthday-demo/app/testkit"
 )
 
 // files lists the names in a folder.
@@ -129,4 +130,16 @@ func TestSweepRemovesWhatACrashHasLeft(t *testing.T) {
 	require.Equal(t, []string{".birthday-1.new", ".birthday-2.copy", ".birthday-3.check"}, removed)
 	require.Equal(t, []string{".birthday-4.new", ".birthday-6.db", ".birthday-[.new", "birthday-5.new"}, files(t, folder))
 	tempfile.Sweep(filepath.Join(folder, "none"), now, nil)
+}
+
+// TestAFolderThatKnowsNoSync is on a file system where a folder's sync is an error.
+func TestAFolderThatKnowsNoSync(t *testing.T) {
+	const folder = "/proc"
+	f, err := os.Open(folder)
+	if err != nil {
+		testkit.Missing(t, folder, "a Linux kernel")
+	}
+	defer func() { _ = f.Close() }()
+	require.ErrorIs(t, f.Sync(), syscall.EINVAL)
+	require.NoError(t, tempfile.SyncFolder(folder))
 }
