@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,14 +60,43 @@ func measure(store store, registry prometheus.Registerer) birthday.Store {
 	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "birthday_store_bytes",
 		Help: "Size of the store, or -1 when it cannot be read.",
-	}, func() float64 {
-		size, err := store.Size()
-		if err != nil {
-			return -1
-		}
-		return float64(size)
-	}))
+	}, (&sizer{size: store.Size}).read))
 	return m
+}
+
+// sizeTimeout is how long a scrape waits for the size of the store.
+const sizeTimeout = time.Second
+
+// sizer asks for a size that may not come, as of a file on a disk that hangs. One
+// question at most is open.
+type sizer struct {
+	size   func() (int64, error)
+	asking atomic.Bool
+	last   atomic.Int64
+}
+
+// read returns the size, or -1 when it cannot be read.
+func (s *sizer) read() float64 {
+	if !s.asking.CompareAndSwap(false, true) {
+		return float64(s.last.Load())
+	}
+	done := make(chan int64, 1)
+	go func() {
+		defer s.asking.Store(false)
+		size, err := s.size()
+		if err != nil {
+			size = -1
+		}
+		s.last.Store(size)
+		done <- size
+	}()
+	select {
+	case size := <-done:
+		return float64(size)
+	case <-time.After(sizeTimeout):
+		s.last.Store(-1)
+		return -1
+	}
 }
 
 // measurePool shows the connections of a store with its servers: the primary, or
