@@ -65,7 +65,7 @@ func (s *source) request(ctx context.Context, method, path string, body io.Reade
 		return nil, usageError{fmt.Errorf("--admin: %w", err)}
 	}
 	if file := s.settings.AdminTokensFile; file != "" {
-		token, err := firstToken(file)
+		token, err := firstToken(ctx, file)
 		if err != nil {
 			return nil, err
 		}
@@ -86,8 +86,8 @@ func (s *source) request(ctx context.Context, method, path string, body io.Reade
 }
 
 // firstToken gives the first token of a tokens file.
-func firstToken(path string) (string, error) {
-	text, err := secretfile.Read(path)
+func firstToken(ctx context.Context, path string) (string, error) {
+	text, err := secretfile.NewReader(path).Read(ctx)
 	if err != nil {
 		return "", fmt.Errorf("admin tokens: %w", err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -151,6 +152,9 @@ func (s *settings) load(w world) error {
 	return nil
 }
 
+// secretTimeout is how long the file of a secret may take to be read.
+const secretTimeout = 10 * time.Second
+
 // read gives the value that a variable has for a flag.
 func read(w world, f *pflag.Flag, variable string) (value string, found bool, err error) {
 	value, found = w.env(variable)
@@ -160,7 +164,9 @@ func read(w world, f *pflag.Flag, variable string) (value string, found bool, er
 	case variable == "PORT":
 		return ":" + value, true, nil
 	case f.Annotations[secret] != nil && strings.HasSuffix(variable, "_FILE"):
-		text, err := secretfile.Read(value)
+		ctx, cancel := context.WithTimeout(context.Background(), secretTimeout)
+		defer cancel()
+		text, err := secretfile.NewReader(value).Read(ctx)
 		if err != nil {
 			return "", true, fmt.Errorf("read the setting: %w", err)
 		}
