@@ -197,9 +197,11 @@ func TestWebPagesOfOlderBrowsersAreKeptOut(t *testing.T) {
 	imports := 0
 	h := port(func(c *admin.Config) {
 		c.Data.Import = func(context.Context, io.Reader, string) (any, error) { imports++; return nil, nil }
+		c.Pprof = true
 	})
 	for _, origin := range []string{"http://evil.example", "https://evil.example:8081", "http://localhost:8082", "null"} {
 		require.Equal(t, 403, ask(h, "POST", "/import", "Origin", origin, "Content-Type", "text/plain").Code, origin)
+		require.Equal(t, 403, ask(h, "GET", "/debug/pprof/cmdline", "Origin", origin).Code, origin)
 	}
 	require.Zero(t, imports)
 	require.Equal(t, 200, ask(h, "POST", "/import").Code, "other clients send no Origin")
