@@ -37,7 +37,7 @@ func inheritSockets() (listen func(port, address string) (net.Listener, error), 
 
 // notifyTimeout is how long to wait for room in the queue of a supervisor that stands
 // still: neither the start nor the stop depends on it.
-const notifyTimeout = 500 * time.Millisecond
+const notifyTimeout = 250 * time.Millisecond
 
 // notifySystemd tells systemd a state. Without systemd nobody listens.
 // daemon.SdNotify would wait for ever.
@@ -48,7 +48,7 @@ func notifySystemd(state string) {
 	}
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
-		return // it is for the supervisor's comfort
+		return // the service does without
 	}
 	_ = conn.SetWriteDeadline(time.Now().Add(notifyTimeout)) // a new socket takes one
 	_, _ = conn.Write([]byte(state))
