@@ -106,12 +106,13 @@ func powercutCrashes(t *testing.T, seed uint64, number int) powercutRecording {
 }
 
 // powercutNameless records a start that makes a store and cannot sync its folder. It
-// takes some tries: the program changes threads, and strace counts the calls of each.
+// takes some tries: the program changes threads, and strace counts the calls of each. On
+// one thread the third call would be it.
 func powercutNameless(t *testing.T, seed uint64) *powercutRecorder {
 	t.Helper()
-	for range 30 {
+	for try := range 60 {
 		l := newPowercutRecorder(t, seed)
-		l.run(t, "fsync:error=EIO:when=4", func(s *service, _ func(int)) { s.kill() })
+		l.run(t, "fsync:error=EIO:when="+[]string{"3", "3", "2"}[try%3], func(s *service, _ func(int)) { s.kill() })
 		if slices.ContainsFunc(l.parser.r.syncs, func(s powercutSync) bool { return s.folder && s.failed }) {
 			return l
 		}
