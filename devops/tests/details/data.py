@@ -90,7 +90,7 @@ def copies_are_whole(kit):
     every = re.search(r'"backup-every", (\d* ?\*? ?)time\.Hour', kit.text("app/settings.go"))
     yield from holds(every and int(every[1].strip(" *") or 1) <= 24, "copies are not made once a day")
     yield from holds("tx.WriteTo(w)" in kit.text("app/store/bolt/copy.go"), "a copy is not of one moment")
-    yield from holds("file.Sync()" in kit.text("app/file.go"), "a copy is not on disk when it is called one")
+    yield from holds("file.Sync()" in kit.text("app/copies/schedule.go"), "a copy is not on disk when it is called one")
 
 
 @rule(18, "the service has its own user and password, and no secret is where it can be read",
