@@ -220,7 +220,7 @@ const staleAfter = time.Hour
 func Sweep(folder string, now time.Time, removed func(path string, err error)) {
 	entries, _ := os.ReadDir(folder) // where there is none, nothing was left
 	for _, entry := range entries {
-		if !IsTemporary(entry.Name()) || !entry.Type().IsRegular() {
+		if !isTemporary(entry.Name()) || !entry.Type().IsRegular() {
 			continue
 		}
 		info, err := entry.Info()
@@ -232,8 +232,8 @@ func Sweep(folder string, now time.Time, removed func(path string, err error)) {
 	}
 }
 
-// IsTemporary reports whether a file of this name is a temporary one.
-func IsTemporary(name string) bool {
+// isTemporary reports whether a file of this name is a temporary one.
+func isTemporary(name string) bool {
 	if !strings.HasPrefix(name, prefix) {
 		return false
 	}

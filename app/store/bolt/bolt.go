@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"sync"
@@ -162,7 +163,7 @@ func Open(path string, o Options) (*Store, error) {
 
 // openVerified verifies the file at path, then opens and locks it.
 func openVerified(path string, o Options) (db *bbolt.DB, file os.FileInfo, err error) {
-	_, err = verifyLocked(path, func(file *os.File, size int64) (int, error) { return verifyWarm(file, size, o.Progress) })
+	_, err = verifyLocked(path, func(file io.ReaderAt, size int64) (int, error) { return verifyWarm(file, size, o.Progress) })
 	if err != nil {
 		return nil, nil, err
 	}

@@ -82,7 +82,11 @@ func (s *Store) WasCopy() bool { return s.wasCopy }
 // that the file has an id and is no copy: whoever removes old copies must not take it
 // for one of them, when a copy is served in an emergency, say.
 func (s *Store) identify(own bool) error {
-	identity, err := Identify(s.path)
+	info, err := s.disk.Stat()
+	if err != nil {
+		return err
+	}
+	identity, err := identify(s.disk, info.Size())
 	if err != nil {
 		return err
 	}

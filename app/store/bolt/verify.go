@@ -24,10 +24,13 @@ type Report struct {
 // to the older of its two meta pages when the newer one is damaged, which
 // silently undoes the last commit; and it knows no records. See pages.go.
 func Verify(path string) (Report, error) {
-	return verifyLocked(path, verifyInOrderOfNames)
+	return verifyLocked(path, verifyFile)
 }
 
-func verifyLocked(path string, read func(file *os.File, size int64) (people int, err error)) (Report, error) {
+// reading verifies what it reads of a file, and counts the people.
+type reading func(file io.ReaderAt, size int64) (people int, err error)
+
+func verifyLocked(path string, read reading) (Report, error) {
 	file, err := os.Open(path) //nolint:gosec // the operator names the path
 	if err != nil {
 		return Report{}, openError(path, err)
@@ -41,7 +44,7 @@ func verifyLocked(path string, read func(file *os.File, size int64) (people int,
 
 // VerifyFile is Verify for a file that is open, and that nobody else knows.
 func VerifyFile(file *os.File) (Report, error) {
-	return verifyOpen(file.Name(), file, verifyInOrderOfNames)
+	return verifyOpen(file.Name(), file, verifyFile)
 }
 
 // inspect is Verify for a file that is locked already.
@@ -51,17 +54,13 @@ func inspect(path string) (Report, error) {
 		return Report{}, openError(path, err)
 	}
 	defer func() { _ = file.Close() }()
-	return verifyOpen(path, file, verifyInOrderOfNames)
+	return verifyOpen(path, file, verifyFile)
 }
 
-// verifyInOrderOfNames is for files that are in the page cache, since they were just
-// written, or that nobody waits for.
-func verifyInOrderOfNames(file *os.File, size int64) (people int, err error) {
-	return verifyFile(file, size)
-}
-
-// verifyOpen verifies a file by one of the two ways of reading it.
-func verifyOpen(path string, file *os.File, read func(file *os.File, size int64) (people int, err error)) (Report, error) {
+// verifyOpen verifies a file by one of the two ways of reading it: verifyWarm, or
+// verifyFile where the file is in the page cache, since it was just written, or nobody
+// waits for it.
+func verifyOpen(path string, file *os.File, read reading) (Report, error) {
 	info, err := file.Stat()
 	switch {
 	case err != nil:

@@ -2,7 +2,6 @@ package bolt
 
 import (
 	"io"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -51,13 +50,13 @@ func fitsCache(size int64) bool {
 
 // counted is a file that counts the bytes read from it.
 type counted struct {
-	*os.File
+	io.ReaderAt
 	read atomic.Int64
 }
 
 // ReadAt reads and counts.
 func (c *counted) ReadAt(b []byte, at int64) (int, error) {
-	n, err := c.File.ReadAt(b, at)
+	n, err := c.ReaderAt.ReadAt(b, at)
 	c.read.Add(int64(n))
 	return n, err
 }
@@ -90,8 +89,8 @@ func (c *counted) tell(progress func(read, all int64), all int64) (stop func()) 
 
 // verifyWarm verifies a file that is open, reading it in its order first where that
 // helps, and tells how far it is.
-func verifyWarm(file *os.File, size int64, progress func(read, all int64)) (people int, err error) {
-	c := &counted{File: file}
+func verifyWarm(file io.ReaderAt, size int64, progress func(read, all int64)) (people int, err error) {
+	c := &counted{ReaderAt: file}
 	fits := fitsCache(size)
 	if progress != nil {
 		all := size

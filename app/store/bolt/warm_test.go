@@ -34,7 +34,7 @@ func TestProgressIsToldOnlyWhereThereIsSome(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { _ = file.Close() }()
 	synctest.Test(t, func(t *testing.T) {
-		c := &counted{File: file}
+		c := &counted{ReaderAt: file}
 		var told [][2]int64
 		stop := c.tell(func(read, all int64) { told = append(told, [2]int64{read, all}) }, 200)
 		time.Sleep(5 * progressEvery)
