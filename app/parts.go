@@ -144,10 +144,13 @@ func tellChange(log *slog.Logger) func(error) {
 	}
 }
 
-// startCopies removes what a crash has left beside the file, and starts the
-// scheduled copies where they are wanted.
+// startCopies tells of a file that was a copy itself, removes what a crash has left
+// beside it, and starts the scheduled copies where they are wanted.
 func (p parts) startCopies(ctx context.Context, file *bolt.Store, stops *closers) {
 	s := p.settings
+	if file.WasCopy() {
+		p.log.Warn("the store is a copy that was restored, or put in its place: what was put after it was made is not in it", "store", s.Store)
+	}
 	tempfile.Sweep(filepath.Dir(s.Store), p.now(), func(path string, err error) {
 		p.log.Info("removing what a crash has left", "file", path, "error", err)
 	})

@@ -126,9 +126,6 @@ func (p *parts) run(ctx context.Context, stops *closers) (err error) {
 	p.ready = admin.NewReadiness(p.store.Ping, tellChange(p.log))
 	switch opened := p.store.(type) {
 	case *bolt.Store:
-		if opened.WasCopy() {
-			p.log.Warn("the store is a copy that was restored, or put in its place: what was put after it was made is not in it", "store", s.Store)
-		}
 		p.startCopies(ctx, opened, stops)
 	case *postgres.Store:
 		measurePool("primary", opened, p.registry)
